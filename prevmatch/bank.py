@@ -1,0 +1,54 @@
+"""The bank of previous models: versions of one network, kept off the device and drawn at random."""
+
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prevmatch.models.frozen import tensors_of
+
+
+class PreviousModels:
+    """First-in-first-out memory of at most `capacity` versions of a network, as state dicts on the CPU.
+
+    With CUDA the copies lie in pinned memory, so that they reach the device without a stop. Draws come from a
+    generator of the bank's own: with one seed, and one draw per step, every process of a run draws the same models
+    and weights, so the ensemble does not depend on how many processes share a batch.
+    """
+
+    def __init__(self, capacity: int, *, seed: int = 0):
+        self._models: deque[dict[str, Tensor]] = deque(maxlen=capacity)
+        self._generator = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def push(self, network: nn.Module) -> None:
+        """Add a copy of the network's parameters and buffers; the oldest version leaves a full bank."""
+        self._models.append({name: _to_host(tensor) for name, tensor in tensors_of(network).items()})
+
+    def draw(self, most: int, *, random_size: bool = True) -> list[tuple[float, dict[str, Tensor]]]:
+        """Draw members without replacement, with weights from a flat Dirichlet (paper, section 3.2).
+
+        Their number is uniform in 1..most (or `most`), but no more than the bank holds.
+        """
+        size = int(self._generator.integers(1, most + 1)) if random_size else most
+        size = min(size, len(self))
+        members = self._generator.choice(len(self), size, replace=False)
+        weights = self._generator.dirichlet(np.ones(size))
+        return [(float(w), self._models[m]) for w, m in zip(weights, members, strict=True)]
+
+    def state_dict(self) -> dict:
+        """The versions, oldest first, and the state of the generator; plain dicts, lists and tensors."""
+        return {"models": list(self._models), "generator": self._generator.bit_generator.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take over what `state_dict` returned."""
+        self._models = deque(state["models"], maxlen=self._models.maxlen)
+        self._generator.bit_generator.state = state["generator"]
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor)

@@ -1,0 +1,36 @@
+"""Command line: what the recipes and the `prevmatch` command share. Heavy imports wait until they are needed."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from prevmatch.config import TrainConfig
+from prevmatch.errors import PrevMatchError
+
+Value = TypeVar("Value")
+
+
+def run_recipe(default: TrainConfig, description: str | None = None) -> None:
+    """Train with a recipe's settings, each of which the command line can override."""
+
+    def start() -> None:
+        config = tyro.cli(TrainConfig, default=default, description=description, use_underscores=True)
+        from prevmatch.loop import train
+
+        result = train(config)
+        print(
+            f"best mIoU {result.best_miou:.2f} % (epoch {result.best_epoch}), final {result.final_miou:.2f} %, "
+            f"{result.seconds_per_iteration:.3f} s per iteration; see {result.output_dir}"
+        )
+
+    or_exit(start)
+
+
+def or_exit(command: Callable[[], Value]) -> Value:
+    """Run a command; an error that this package raised on purpose becomes one line on stderr and exit status 1."""
+    try:
+        return command()
+    except PrevMatchError as error:
+        sys.exit(f"error: {error}")

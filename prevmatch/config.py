@@ -1,0 +1,175 @@
+"""Every setting there is, with its meaning, default and check. Nothing else in the package declares one."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from prevmatch.errors import ConfigError
+
+DatasetName = Literal["camvid", "shapes"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
+Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """The architecture of a Segmenter and what is needed to use it; this is what `config.json` holds."""
+
+    encoder: str
+    """Name of any timm encoder with features at strides 4 and 16."""
+    num_classes: int
+    """Number of classes, without the ignored label 255."""
+    decoder_channels: int = 256
+    """Width of the ASPP branches and of the fusion convolutions."""
+    low_level_channels: int = 48
+    """Width to which the stride-4 feature is reduced."""
+    atrous_rates: tuple[int, int, int] = (6, 12, 18)
+    """Dilations of the three 3×3 ASPP branches."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Per-channel mean of the training images, RGB, range [0, 1]."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Per-channel standard deviation, likewise."""
+    class_names: tuple[str, ...] = ()
+    """One name per class, in the order of the ids; empty if unknown."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """One RGB colour (0..255) per class; empty for the default palette."""
+    eval_window: int | None = None
+    """Side in pixels of the sliding evaluation window; None segments the whole image at once."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_classes", "decoder_channels", "low_level_channels")
+        for name in ("class_names", "palette"):
+            given = len(getattr(self, name))
+            _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All settings of a training run; a recipe is an instance of this class."""
+
+    # ---- data
+    dataset: DatasetName | None = None
+    """Which source to train on; None when the data is handed to `train` directly."""
+    data_dir: Path | None = None
+    """Folder of the data set; `shapes` needs none."""
+    split: str = "1_16"
+    """Which images count as labelled: `1_N` takes every N-th name of the sorted training list, from the first on."""
+    image_size: int | None = None
+    """Shrink or enlarge every image and mask so that its long side has this many pixels; None keeps the files' size."""
+    crop_size: int = 321
+    """Side of the square training crops in pixels."""
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    """The long side is scaled to an integer drawn uniformly from this range times its length."""
+    num_workers: int = 4
+    """Loader processes per training process."""
+
+    # ---- method
+    method: MethodName = "prevmatch"
+    """How the unlabelled images are used."""
+    previous_guidance: bool = False
+    """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
+    confidence_threshold: float = 0.95
+    """The student's own pseudo-labels count from this confidence on (τ)."""
+    previous_threshold: float = 0.9
+    """The previous models' pseudo-labels count from this confidence on (τ_prev)."""
+    previous_weighting: Weighting = "pixelwise"
+    """How confidence weighs the previous guidance."""
+    bank_capacity: int = 8
+    """How many previous models are kept (N)."""
+    bank_policy: Literal["best", "interval"] = "interval"
+    """When the network joins the bank: after a new best validation mIoU (as published, this follows validation
+    labels), or every `bank_interval` epochs."""
+    bank_interval: int = 1
+    """Epochs between joins under the policy `interval`."""
+    bank_start_epoch: int = 0
+    """No network joins before this epoch (base_only_epoch)."""
+    ensemble_size: int = 3
+    """At most so many previous models are drawn for a step (K)."""
+    random_ensemble_size: bool = True
+    """Draw the number of models from 1..K; otherwise always K."""
+
+    # ---- network
+    encoder: str = "resnet50s"
+    """Any timm encoder with features at strides 4 and 16."""
+    encoder_weights: str = "timm"
+    """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
+    decoder_channels: int = 256
+    """Width of the ASPP branches and fusion convolutions."""
+    low_level_channels: int = 48
+    """Width to which the stride-4 feature is reduced."""
+    atrous_rates: tuple[int, int, int] = (6, 12, 18)
+    """Dilations of the ASPP branches."""
+
+    # ---- optimisation
+    epochs: int = 80
+    """One epoch is one pass over the unlabelled images."""
+    batch_size: int = 8
+    """Labelled images per process and step; as many unlabelled ones come on top."""
+    gradient_accumulation_steps: int = 1
+    """Batches per optimiser step."""
+    lr: float = 0.001
+    """Base learning rate of the encoder."""
+    decoder_lr_multiplier: float = 10.0
+    """The decoder's learning rate is lr times this."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 1e-4
+    """Weight decay of SGD, on every parameter."""
+    supervised_loss: Literal["ce", "ohem"] = "ce"
+    """Loss of the labelled images: cross-entropy, or the same over hard examples."""
+    ohem_threshold: float = 0.7
+    """Pixels whose true class is less probable than this are hard."""
+    ohem_min_kept: int = 200_000
+    """At least so many pixels of a batch are kept."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+    # ---- evaluation and records
+    eval_every: int = 1
+    """Evaluate every so many epochs; the last epoch always is."""
+    eval_window: int | None = None
+    """Side of the sliding evaluation window; None evaluates whole images."""
+    output_dir: Path = Path("outputs/run")
+    """Where the run writes config.json, metrics.jsonl, result.json, best/ and checkpoints/."""
+    overwrite_output_dir: bool = False
+    """Replace an earlier run in output_dir instead of refusing."""
+    logging_steps: int = 20
+    """Steps between lines of metrics.jsonl."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers that receive the metrics."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self, 1, "crop_size", "bank_capacity", "bank_interval", "ensemble_size", "epochs", "batch_size",
+            "gradient_accumulation_steps", "eval_every", "logging_steps", "decoder_channels", "low_level_channels",
+        )  # fmt: skip
+        _at_least(self, 0, "num_workers", "bank_start_epoch", "momentum", "weight_decay", "ohem_min_kept", "seed")
+        for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")
+        _check(self.lr > 0, f"lr is {self.lr} but must be positive")
+        _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
+        low, high = self.scale_range
+        _check(0 < low <= high, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high")
+        for name in ("image_size", "eval_window"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"{name} is {value} but must be at least 1, or None")
+
+    def to_json(self) -> dict:
+        """All settings as plain JSON values."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _at_least(config: object, minimum: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(value >= minimum, f"{name} is {value} but must be at least {minimum}")

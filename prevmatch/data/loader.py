@@ -1,0 +1,136 @@
+"""One loader for everything: each sample is a triple of a labelled image, an unlabelled one, and its CutMix partner."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+
+from prevmatch.data.crops import crop_image, crop_mask, crop_valid, draw_crop
+from prevmatch.data.sources import TrainingData, read_image, read_pair
+from prevmatch.errors import DataError
+
+
+class Triple(NamedTuple):
+    """One sample: where it stands in the run, and three rows."""
+
+    epoch: int
+    position: int
+    labelled: int
+    unlabelled: int
+    partner: int
+
+
+class TripleSampler(Sampler[Triple]):
+    """Yields one Triple per unlabelled image and epoch, in an order that follows from (seed, epoch) alone.
+
+    The labelled list is repeated to the length of the unlabelled one and shuffled; images and partners are two
+    independent shuffles of the unlabelled list.
+    """
+
+    def __init__(self, labelled: int, unlabelled: int, *, seed: int):
+        self.labelled, self.unlabelled, self.seed, self.epoch = labelled, unlabelled, seed, 0
+
+    def __len__(self) -> int:
+        return self.unlabelled
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration yields."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Triple]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        labelled = rng.permutation(np.arange(self.unlabelled) % self.labelled)
+        rows = zip(labelled, rng.permutation(self.unlabelled), rng.permutation(self.unlabelled), strict=True)
+        for position, (x, u, m) in enumerate(rows):
+            yield Triple(self.epoch, position, int(x), int(u), int(m))
+
+
+class TripleDataset(Dataset):
+    """Decodes and crops triples; every random choice follows from (seed, epoch, position)."""
+
+    def __init__(
+        self, data: TrainingData, *, crop_size: int, scale_range: tuple[float, float], seed: int, unlabelled: bool
+    ):
+        self.data, self.crop_size, self.scale_range = data, crop_size, scale_range
+        self.seed, self.unlabelled = seed, unlabelled
+
+    def __getitem__(self, triple: Triple) -> dict:
+        rng = np.random.default_rng((self.seed, triple.epoch, triple.position, 0))
+        size = self.data.image_size
+        image, mask = read_pair(self.data.labelled[triple.labelled], self.data.source, size)
+        crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
+        sample = {
+            "key": (triple.epoch, triple.position),
+            "labelled": crop_image(image, crop),
+            "mask": crop_mask(mask, crop),
+        }
+        if self.unlabelled:
+            for name, row, valid in (
+                ("weak", triple.unlabelled, "valid"),
+                ("partner", triple.partner, "partner_valid"),
+            ):
+                image = read_image(self.data.unlabelled[row], size)
+                crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
+                sample |= {name: crop_image(image, crop), valid: crop_valid(crop)}
+        return sample
+
+
+class PairDataset(Dataset):
+    """Whole validation images with their masks, at their own size."""
+
+    def __init__(self, data: TrainingData):
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data.val)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, mask = read_pair(self.data.val[index], self.data.source, self.data.image_size)
+        return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), torch.from_numpy(np.array(mask))
+
+
+def training_loader(
+    data: TrainingData,
+    *,
+    batch_size: int,
+    crop_size: int,
+    scale_range: tuple[float, float],
+    seed: int,
+    unlabelled: bool,
+    num_workers: int,
+) -> DataLoader:
+    """Batches of `batch_size` triples: dicts of uint8 images (B, 3, S, S), maps (B, S, S) and the samples' keys.
+
+    Without `unlabelled` only the labelled images are read; the length of an epoch stays. An incomplete batch is
+    dropped. Raises DataError if there are fewer unlabelled images than a batch needs.
+    """
+    if len(data.unlabelled) < batch_size:
+        raise DataError(
+            f"there are {len(data.unlabelled)} unlabelled images but a batch takes {batch_size}; lower batch_size"
+        )
+    dataset = TripleDataset(data, crop_size=crop_size, scale_range=scale_range, seed=seed, unlabelled=unlabelled)
+    return DataLoader(
+        dataset,
+        sampler=TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed),
+        batch_size=batch_size,
+        drop_last=True,
+        collate_fn=collate,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def evaluation_loader(data: TrainingData, *, rank: int, world_size: int, num_workers: int) -> DataLoader:
+    """This process's share of the validation images, one at a time: every world_size-th, no image twice."""
+    share = Subset(PairDataset(data), range(rank, len(data.val), world_size))
+    return DataLoader(share, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+
+
+def collate(samples: list[dict]) -> dict:
+    """Stack arrays to tensors; the keys stay on the host, where the random parameters are drawn from them."""
+    batch = {k: torch.from_numpy(np.stack([s[k] for s in samples])) for k in samples[0] if k != "key"}
+    return {"keys": [s["key"] for s in samples], **batch}

@@ -1,0 +1,26 @@
+"""The few exceptions that a user can meet; each message is one line that names the file or setting and the remedy."""
+
+
+class PrevMatchError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    def __str__(self) -> str:
+        # A DataLoader worker re-raises with its whole traceback as the message; the user's line is the last one.
+        last = super().__str__().strip().rpartition("\n")[2]
+        return last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: ")
+
+
+class ConfigError(PrevMatchError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(PrevMatchError):
+    """An image, mask, list or folder that is missing, unreadable or contradicts the settings."""
+
+
+class CheckpointError(PrevMatchError):
+    """Weights or a model folder that do not fit."""
+
+
+class TrainingError(PrevMatchError):
+    """Training that cannot go on."""

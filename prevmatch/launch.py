@@ -1,0 +1,37 @@
+"""Starting Accelerate as the settings ask, and noticing a launch that went wrong."""
+
+import os
+from importlib.util import find_spec
+
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+
+from prevmatch.config import TrainConfig
+from prevmatch.errors import ConfigError
+
+
+def start_accelerator(config: TrainConfig) -> Accelerator:
+    """Return the Accelerator of this process; precision and devices are `accelerate launch`'s business.
+
+    Raises ConfigError for a tracker that is not installed, and where processes that were launched together do not
+    find each other.
+    """
+    for tracker in config.report_to:
+        if find_spec(tracker) is None:
+            raise ConfigError(f"report_to names {tracker}, which is not installed; run: pip install {tracker}")
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=list(config.report_to),
+        project_dir=config.output_dir,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        # Two training forwards precede one backward: broadcasting BatchNorm's buffers in between would change what
+        # the first one saved for its backward.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched != accelerator.num_processes:
+        raise ConfigError(
+            f"{launched} processes were launched but each trains alone; on a CPU set ACCELERATE_USE_CPU=true "
+            "and launch with torchrun or accelerate_configs/multi_cpu.yaml"
+        )
+    return accelerator

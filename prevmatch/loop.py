@@ -1,0 +1,236 @@
+"""The training loop: one for every method, device and number of processes."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from prevmatch.bank import PreviousModels
+from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.data.loader import evaluation_loader, training_loader
+from prevmatch.data.sources import TrainingData, load_training_data
+from prevmatch.errors import TrainingError
+from prevmatch.evaluate import evaluate
+from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
+from prevmatch.launch import start_accelerator
+from prevmatch.logbook import Logbook
+from prevmatch.losses import cross_entropy, ohem_cross_entropy
+from prevmatch.methods import Method, method_of, step
+from prevmatch.metrics import iou
+from prevmatch.models.encoder import encoder_statistics
+from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
+from prevmatch.models.segmenter import Segmenter
+from prevmatch.results import open_output_dir, write_result
+from prevmatch.schedule import poly, triangle
+from prevmatch.state import TrainState
+from prevmatch.views import build_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to; mIoU in %, averaged over all classes."""
+
+    best_miou: float
+    best_epoch: int
+    final_miou: float
+    class_iou: dict[str, float]
+    """IoU in % of each class at the best epoch."""
+    seconds_per_iteration: float
+    """Mean over all training iterations, loading included, evaluation not."""
+    output_dir: Path
+
+
+def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
+    """Train as the settings say, on the data set they name or on `data`, and write everything to output_dir.
+
+    Raises a PrevMatchError, with one line that names the remedy, where it cannot go on.
+    """
+    accelerator = start_accelerator(config)
+    set_seed(config.seed)
+    data = data or load_training_data(config)
+    method, state = method_of(config), TrainState()
+    student = build_student(config, data, accelerator)
+    bank = PreviousModels(config.bank_capacity, seed=config.seed)
+    loader = training_loader(
+        data, batch_size=config.batch_size, crop_size=config.crop_size, scale_range=config.scale_range,
+        seed=config.seed, unlabelled=method.uses_unlabelled, num_workers=config.num_workers,
+    )  # fmt: skip
+    val_loader = evaluation_loader(
+        data, rank=accelerator.process_index, world_size=accelerator.num_processes, num_workers=config.num_workers
+    )
+    network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
+    total_steps = config.epochs * -(-len(loader) // config.gradient_accumulation_steps)
+
+    skeleton = build_skeleton(student.config)
+    forward = partial(_autocast_logits, accelerator, skeleton)
+    supervised_loss = build_supervised_loss(config)
+    open_output_dir(config, accelerator)
+    logbook = Logbook(
+        accelerator, config.output_dir, total_batches=config.epochs * len(loader), every=config.logging_steps
+    )
+    seconds = 0.0
+
+    for epoch in range(config.epochs):
+        started = time.perf_counter()
+        loader.set_epoch(epoch)
+        if "previous" in method.guides and joins_bank(config, state):
+            bank.push(student)
+        guides = guides_of(config, method, epoch, student, bank, forward)
+        logbook.show(epoch=epoch, bank=len(bank))
+        for batch in loader:
+            lr = poly(state.step, total_steps, config.lr)
+            with accelerator.accumulate(network):
+                set_lr(optimizer, lr)
+                views = build_views(
+                    batch, strong_views=len(method.strong), seed=config.seed, normalize=student.normalize
+                )
+                losses = step(network, views, method=method, guides=guides, supervised_loss=supervised_loss)
+                accelerator.backward(losses["loss"])
+                optimizer.step()
+                optimizer.zero_grad()
+            logbook.batch(state.step, lr, losses)
+            state.step += accelerator.sync_gradients
+        logbook.flush()
+        seconds += time.perf_counter() - started
+
+        check_finite(student, state.step)
+        share_buffers(student, accelerator)
+        due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+        scores = score(student, skeleton, val_loader, config, accelerator) if due else None
+        state.record(epoch, scores)
+        if accelerator.is_main_process:
+            if state.improved:
+                student.save_pretrained(config.output_dir / "best")
+            student.save_pretrained(config.output_dir / "checkpoints" / "last")
+        if scores:
+            miou = sum(scores) / len(scores)
+            logbook.show(mIoU=f"{miou:.2f}", best=f"{state.best_miou:.2f}")
+            logbook.write({"step": state.step, "epoch": epoch, "miou": miou, "iou": scores, "bank": len(bank)})
+
+    logbook.close()
+    accelerator.end_training()
+    result = TrainResult(
+        best_miou=state.best_miou,
+        best_epoch=state.best_epoch,
+        final_miou=sum(state.final_iou) / len(state.final_iou),
+        class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
+        seconds_per_iteration=seconds / (config.epochs * len(loader)),
+        output_dir=config.output_dir,
+    )
+    if accelerator.is_main_process:
+        write_result(result, config, data, accelerator)
+    return result
+
+
+def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:
+    """The network to train; with synchronised BatchNorm where several GPUs share a batch."""
+    mean, std = encoder_statistics(config.encoder)
+    architecture = SegmenterConfig(
+        encoder=config.encoder, num_classes=data.source.num_classes, decoder_channels=config.decoder_channels,
+        low_level_channels=config.low_level_channels, atrous_rates=config.atrous_rates, mean=mean, std=std,
+        class_names=data.source.class_names, palette=data.source.palette, eval_window=config.eval_window,
+    )  # fmt: skip
+    with accelerator.local_main_process_first():  # one download per machine
+        student = Segmenter(architecture, encoder_weights=config.encoder_weights)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
+        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    return student.train()
+
+
+def build_optimizer(config: TrainConfig, student: Segmenter) -> torch.optim.Optimizer:
+    """SGD with one learning rate for the encoder and one for the decoder."""
+    groups = [
+        {"params": student.encoder.parameters(), "multiplier": 1.0},
+        {"params": student.decoder.parameters(), "multiplier": config.decoder_lr_multiplier},
+    ]
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate by hand: a prepared scheduler would step once per process."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["multiplier"]
+
+
+def build_supervised_loss(config: TrainConfig):  # type: ignore[no-untyped-def]
+    """The loss of the labelled images: (logits, target) → scalar."""
+    if config.supervised_loss == "ohem":
+        return partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
+    return cross_entropy
+
+
+def joins_bank(config: TrainConfig, state: TrainState) -> bool:
+    """Whether the network joins the bank before the epoch that now begins (method.md, section 2)."""
+    if state.epoch < config.bank_start_epoch:
+        return False
+    return (
+        state.improved if config.bank_policy == "best" else state.epoch > 0 and state.epoch % config.bank_interval == 0
+    )
+
+
+def guides_of(
+    config: TrainConfig, method: Method, epoch: int, student: Segmenter, bank: PreviousModels, forward: Forward
+) -> list[Guide]:
+    """The guides of one epoch; previous models count by λ of the epoch, and not while it is 0 or the bank is empty."""
+    guides = []
+    if "student" in method.guides:
+        own_tensors = partial(tensors_of, student)
+        guides.append(student_as_guide(forward, own_tensors, threshold=config.confidence_threshold))
+    weight = triangle(epoch, config.epochs)
+    if "previous" in method.guides and len(bank) and weight > 0:
+        guides.append(
+            previous_models_as_guide(
+                forward,
+                bank,
+                most=config.ensemble_size,
+                random_size=config.random_ensemble_size,
+                threshold=config.previous_threshold,
+                weighting=config.previous_weighting,
+                weight=weight,
+            )  # fmt: skip
+        )
+    return guides
+
+
+def score(
+    student: Segmenter, skeleton: Segmenter, loader: DataLoader, config: TrainConfig, accelerator: Accelerator
+) -> list[float]:
+    """Per-class IoU in % over the validation images, in fp32; exact for any number of processes."""
+    confusion = evaluate(
+        partial(frozen_logits, skeleton, tensors_of(student)),
+        tqdm(loader, desc="evaluate", leave=False, disable=not accelerator.is_main_process, dynamic_ncols=True),
+        num_classes=student.config.num_classes,
+        normalize=student.normalize,
+        window=config.eval_window,
+        device=accelerator.device,
+    )
+    return iou(accelerator.reduce(confusion, "sum").cpu()).tolist()
+
+
+def check_finite(student: nn.Module, steps: int) -> None:
+    """Refuse to go on, and to save, after an update that destroyed the weights."""
+    if not torch.stack([p.isfinite().all() for p in student.parameters()]).all():
+        raise TrainingError(
+            f"the weights are not finite after step {steps - 1}; the models saved before stay in place. Lower --lr"
+        )
+
+
+def share_buffers(student: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the first one's BatchNorm statistics, so that all score and bank the same network."""
+    if accelerator.num_processes > 1:
+        for buffer in student.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def _autocast_logits(
+    accelerator: Accelerator, skeleton: Segmenter, tensors: dict[str, Tensor], images: Tensor
+) -> Tensor:
+    with accelerator.autocast():
+        return frozen_logits(skeleton, tensors, images)

@@ -1,0 +1,1 @@
+"""Networks: encoder (timm), decoder (DeepLabV3+), and the Segmenter that joins them."""

@@ -1,0 +1,85 @@
+"""The output folder of a run: config.json at the start, result.json at the end."""
+
+import dataclasses
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
+from prevmatch.files import write_text
+
+if TYPE_CHECKING:
+    from prevmatch.loop import TrainResult
+
+RUN_FILES = ("config.json", "metrics.jsonl", "result.json", "best", "checkpoints")
+
+
+def open_output_dir(config: TrainConfig, accelerator: Accelerator) -> None:
+    """Create the folder and write config.json; raises ConfigError if it holds a run that may not be replaced."""
+    folder = config.output_dir
+    if accelerator.is_main_process:
+        earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
+        if earlier and not config.overwrite_output_dir:
+            raise ConfigError(
+                f"{folder} already holds a run ({earlier[0].name}); choose another --output_dir or add "
+                "--overwrite_output_dir"
+            )
+        for path in earlier:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"output_dir {folder} cannot be written ({error.strerror}); choose another") from error
+    accelerator.wait_for_everyone()
+    settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
+    accelerator.init_trackers("prevmatch", config=settings)
+
+
+def write_result(result: "TrainResult", config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> None:
+    """Write result.json: scores, the settings that led to them, and where and with which code they were measured."""
+    content = {
+        **dataclasses.asdict(result),
+        "output_dir": str(result.output_dir),
+        "labelled": len(data.labelled),
+        "unlabelled": len(data.unlabelled),
+        "validation": len(data.val),
+        "config": config.to_json(),
+        "environment": environment(accelerator),
+    }
+    write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
+
+
+def environment(accelerator: Accelerator) -> dict[str, str | int]:
+    """Machine, libraries and code version."""
+    device = accelerator.device
+    packages = ("prevmatch", "torch", "accelerate", "timm", "datasets")
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """Commit of the code, marked if the tree has changes; empty outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

