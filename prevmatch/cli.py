@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -34,3 +35,24 @@ def or_exit(command: Callable[[], Value]) -> Value:
         return command()
     except PrevMatchError as error:
         sys.exit(f"error: {error}")
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]], /, *, output_dir: Path = Path("outputs/comparison"), count: int = 12
+) -> None:
+    """Print one table of finished runs and write side-by-side pictures of their models.
+
+    Args:
+        runs: Output folders of finished runs of one data set.
+        output_dir: Where TABLE.md and the pictures go.
+        count: How many validation images to show.
+    """
+    from prevmatch.compare import compare as compare_runs
+
+    print(compare_runs(runs, output_dir, count=count))
+    print(f"\npictures: {output_dir}")
+
+
+def main() -> None:
+    """Entry point of the `prevmatch` command."""
+    or_exit(lambda: tyro.extras.subcommand_cli_from_dict({"compare": compare}, use_underscores=True))

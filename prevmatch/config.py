@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from prevmatch.errors import ConfigError
 
@@ -60,7 +60,7 @@ class TrainConfig:
     split: str = "1_16"
     """Which images count as labelled: `1_N` takes every N-th name of the sorted training list, from the first on."""
     image_size: int | None = None
-    """Shrink or enlarge every image and mask so that its long side has this many pixels; None keeps the files' size."""
+    """Resize every image and mask so that the long side has this many pixels; None keeps the files' size."""
     crop_size: int = 321
     """Side of the square training crops in pixels."""
     scale_range: tuple[float, float] = (0.5, 2.0)
@@ -162,6 +162,15 @@ class TrainConfig:
     def to_json(self) -> dict:
         """All settings as plain JSON values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The settings that `to_json` wrote; raises ConfigError for unknown ones."""
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        _check(not unknown, f"unknown settings: {', '.join(sorted(unknown))}")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        paths = {k: Path(values[k]) for k in ("data_dir", "output_dir") if values.get(k) is not None}
+        return cls(**values | paths)
 
 
 def _check(holds: bool, message: str) -> None:

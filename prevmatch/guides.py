@@ -1,4 +1,4 @@
-"""Guides: whoever labels the weak views. A guide is a value; a new one (an EMA teacher, a peer) is one more function."""
+"""Guides: whoever labels the weak views. A guide is a value; another (an EMA teacher, a peer) is one more function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

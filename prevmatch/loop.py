@@ -195,7 +195,7 @@ def guides_of(
                 threshold=config.previous_threshold,
                 weighting=config.previous_weighting,
                 weight=weight,
-            )  # fmt: skip
+            )
         )
     return guides
 

@@ -89,11 +89,12 @@ def step(
         answers = [guide.answer(views.weak, views.partner) for guide in guides]
 
     images = torch.cat([views.labelled, views.weak])
+    students: list[tuple[str, float, Tensor, Tensor | None]] = []
     if method.feature:
         logits, perturbed = network(images, method.feature_dropout)
-        students = [("feature", method.feature, perturbed.tensor_split(2)[1], None)]
+        students.append(("feature", method.feature, perturbed.tensor_split(2)[1], None))
     else:
-        logits, students = network(images), []
+        logits = network(images)
     labelled_logits, weak_logits = logits.tensor_split(2)
     strong_logits = network(torch.cat(views.strong)).tensor_split(len(views.strong))
     for i, weight in enumerate(method.strong):

@@ -10,6 +10,6 @@ def poly(step: int, total: int, base: float, power: float = 0.9) -> float:
 
 
 def triangle(epoch: int, epochs: int) -> float:
-    """Weight λ of the previous guidance in `epoch` (from 0): 0 → 1 over the first half of the epochs, then back to 0."""
+    """Weight λ of the previous guidance in `epoch` (from 0): 0 → 1 over the first half, then back towards 0."""
     half = epochs / 2
     return epoch / half if epoch < half else (epochs - epoch) / half

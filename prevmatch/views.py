@@ -1,9 +1,9 @@
 """Strong views, made on the device for a whole batch, each image with random parameters of its own.
 
-What is drawn is UniMatch's (CVPR 2023): colour jitter p .8 (brightness, contrast, saturation ± .5, hue ± .25 of a turn,
-in random order), greyscale p .2, Gaussian blur p .5 with standard deviation U[.1, 2], and a CutMix box p .5 with an
-area share U[.02, .4] and an aspect U[.3, 1/.3]. Parameters are drawn on the host from a generator per sample, so they
-depend neither on the batch nor on the number of processes. Pixels are float32 RGB in [0, 255] until normalised.
+What is drawn is UniMatch's (CVPR 2023): colour jitter p .8 (brightness, contrast, saturation ± .5, hue ± .25 of a
+turn, in random order), greyscale p .2, Gaussian blur p .5 with standard deviation U[.1, 2], and a CutMix box p .5
+with an area share U[.02, .4] and an aspect U[.3, 1/.3]. Parameters are drawn on the host from a generator per sample,
+so they depend neither on the batch nor on the number of processes. Pixels are float32 RGB in [0, 255] at first.
 """
 
 import math
@@ -111,7 +111,7 @@ def paste(box: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
 
 
 def strong_augment(images: Tensor, parameters: Sequence[Strong]) -> Tensor:
-    """Apply one `Strong` to each of the images (B, 3, H, W), uint8 or float in [0, 255]; returns new float32 images."""
+    """Apply one `Strong` to each image of (B, 3, H, W), uint8 or float in [0, 255]; returns new float32 images."""
     images = images.float() if images.dtype == torch.uint8 else images.clone()
     for position in range(4):
         for name, change in JITTER.items():

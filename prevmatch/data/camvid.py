@@ -33,7 +33,7 @@ def load_camvid(folder: str | Path) -> Source:
     Raises DataError if the folder has neither.
     """
     folder = Path(folder)
-    for images, masks, void in LAYOUTS:
+    for images, masks, void in LAYOUTS:  # noqa: B007
         if (folder / images.format("train")).is_dir() and (folder / masks.format("train")).is_dir():
             break
     else:

@@ -1,4 +1,4 @@
-"""One loader for everything: each sample is a triple of a labelled image, an unlabelled one, and its CutMix partner."""
+"""One loader for everything: a sample is a labelled image, an unlabelled one, and its CutMix partner."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

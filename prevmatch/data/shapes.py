@@ -1,8 +1,8 @@
 """Shapes: procedural scenes to try the trainer on; made in seconds, always the same, nothing to download.
 
-Objects of five classes overlap on a cluttered ground. Colours and textures tell nothing about the class (every object
-and the ground draw theirs from the same distribution), only outlines do; uneven light and sensor noise come on top. A
-handful of labelled scenes therefore does not show what varies and what matters, many unlabelled ones do.
+Objects of five classes overlap on a wavy ground. A class has its outline and its kind of texture, but colours, pitch,
+direction, size, light and sensor noise vary freely. A handful of labelled scenes therefore does not show what matters
+and what only happens to be so; many unlabelled ones do.
 """
 
 import io
@@ -39,30 +39,64 @@ def load_shapes(train: int = TRAIN, val: int = VAL, seed: int = 0) -> Source:
 def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Draw one scene: image uint8 (size, size, 3) and mask of class ids uint8 (size, size)."""
     y, x = np.mgrid[:size, :size] / size
-    image = _texture(rng, x, y)
+    image = _painted(rng, _waves(rng, x, y))
     mask = np.zeros((size, size), dtype=np.uint8)
     for _ in range(rng.integers(3, 7)):
         label = int(rng.integers(1, len(CLASSES)))
-        radius = rng.uniform(0.12, 0.24)
-        center, angle = rng.uniform(0.1, 0.9, 2), rng.uniform(0, 2 * np.pi)
+        outline, texture = OBJECTS[label - 1]
+        radius, center, angle = rng.uniform(0.13, 0.26), rng.uniform(0.1, 0.9, 2), rng.uniform(0, 2 * np.pi)
         u = ((x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)) / radius
-        v = ((y - center[1]) * np.cos(angle) - (x - center[0]) * np.sin(angle)) / radius
-        inside = OUTLINES[label - 1](u, v * rng.uniform(0.8, 1.25))
-        image = np.where(inside[..., None], _texture(rng, x, y), image)
+        v = ((y - center[1]) * np.cos(angle) - (x - center[0]) * np.sin(angle)) / radius * rng.uniform(0.8, 1.25)
+        inside = outline(u, v)
+        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y)), image)
         mask[inside] = label
     direction = rng.uniform(-1, 1, 2)
-    light = 1 + 0.5 * (direction[0] * (x - 0.5) + direction[1] * (y - 0.5))
-    image = image * light[..., None] * rng.uniform(0.7, 1.2) + rng.normal(0, 10, image.shape)
+    light = rng.uniform(0.7, 1.2) * (1 + 0.6 * (direction[0] * (x - 0.5) + direction[1] * (y - 0.5)))
+    image = image * light[..., None] + rng.normal(0, 8, image.shape)
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def _texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Waves between two colours, with a random direction, pitch and strength: float (H, W, 3)."""
-    first, second = rng.uniform(20, 235, (2, 3))
-    angle, pitch = rng.uniform(0, np.pi), rng.uniform(4, 14)
-    wave = np.sin(2 * np.pi * (pitch * (x * np.cos(angle) + y * np.sin(angle)) + rng.random()))
-    share = 0.5 + 0.5 * rng.uniform(0, 0.7) * wave
+def _painted(rng: np.random.Generator, share: np.ndarray) -> np.ndarray:
+    """Blend two random colours of some contrast by a map of shares (H, W) in [0, 1]: float (H, W, 3)."""
+    first = rng.uniform(20, 235, 3)
+    second = first + rng.choice([-1, 1], 3) * rng.uniform(35, 110, 3)
     return first + share[..., None] * (second - first)
+
+
+def _turned(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in periods of a random pitch, direction and phase."""
+    angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(8, 14), rng.random(2)
+    u = pitch * (x * np.cos(angle) + y * np.sin(angle)) + phase[0]
+    v = pitch * (y * np.cos(angle) - x * np.sin(angle)) + phase[1]
+    return u, v
+
+
+def _waves(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, v = _turned(rng, x, y)
+    return 0.5 + 0.25 * np.sin(u * 1.3 + 2 * np.sin(v)) + 0.25 * np.sin(v * 1.7)
+
+
+def _plain(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.zeros_like(x)
+
+
+def _stripes(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, _ = _turned(rng, x, y)
+    return (u % 1 < 0.5).astype(float)
+
+
+def _checks(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, v = _turned(rng, x, y)
+    return ((u % 1 < 0.5) ^ (v % 1 < 0.5)).astype(float)
+
+
+def _dots(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, v = _turned(rng, x, y)
+    return (np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.32).astype(float)
+
+
+def _speckle(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return rng.random(x.shape)
 
 
 def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -70,13 +104,17 @@ def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.all([u * np.cos(c) + v * np.sin(c) < 0.6 for c in corners], axis=0)
 
 
-OUTLINES: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
-    lambda u, v: u**2 + v**2 < 1,
-    lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.85,
-    _triangle,
-    lambda u, v: (np.minimum(np.abs(u), np.abs(v)) < 0.33) & (np.maximum(np.abs(u), np.abs(v)) < 1.05),
-    lambda u, v: np.abs(np.hypot(u, v) - 0.8) < 0.28,
+Texture = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
+Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+OBJECTS: tuple[tuple[Outline, Texture], ...] = (
+    (lambda u, v: u**2 + v**2 < 1, _plain),
+    (lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.85, _stripes),
+    (_triangle, _checks),
+    (lambda u, v: (np.minimum(np.abs(u), np.abs(v)) < 0.36) & (np.maximum(np.abs(u), np.abs(v)) < 1.05), _dots),
+    (lambda u, v: np.abs(np.hypot(u, v) - 0.75) < 0.28, _speckle),
 )
+"""Outline and texture of each class after the ground; outlines in coordinates where the object has radius 1."""
 
 
 def _png(pixels: np.ndarray) -> bytes:

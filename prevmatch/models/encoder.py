@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -16,31 +17,37 @@ from prevmatch.errors import CheckpointError, ConfigError
 LOW_STRIDE, HIGH_STRIDE = 4, 16
 
 
+RGB = tuple[float, float, float]
+
 PUBLISHED_XCEPTION = "xception65.published"
 """Xception-65 as the published COCO runs have it; `xception65` is timm's own."""
 
 
-def build_encoder(name: str, *, weights: str = "none") -> nn.Module:
-    """Return a module that maps images (B, 3, H, W) to the features [(B, c4, H/4, W/4), (B, c16, H/16, W/16)].
+def build_encoder(name: str, *, weights: str = "none") -> tuple[nn.Module, tuple[int, int]]:
+    """Return an encoder and the channels (c4, c16) of its features.
 
-    `feature_info.channels()` of the result gives (c4, c16). `weights` is "none", "timm" (downloads the pretrained
-    weights) or a file with timm's names (safetensors, or a .pth that is loaded weights-only).
+    It maps images (B, 3, H, W) to [(B, c4, H/4, W/4), (B, c16, H/16, W/16)]. `weights` is "none", "timm" (downloads
+    the pretrained weights) or a file with timm's names (safetensors, or a .pth that is loaded weights-only).
     Raises ConfigError for an unknown encoder or one without these strides, CheckpointError for an unfit file.
     """
     if name == PUBLISHED_XCEPTION:
-        return _published_xception(weights)
+        encoder = _published_xception(weights)
+        return encoder, tuple(encoder.feature_info.channels())
     if not timm.is_model(name):
         close = ", ".join(get_close_matches(name, timm.list_models(), 3, 0.5)) or "see timm.list_models()"
         raise ConfigError(f"encoder {name!r} is not known to timm {timm.__version__}; try: {close}")
-    return _create(name, weights, features_only=True, out_indices=_feature_indices(name))
+    encoder = _create(name, weights, features_only=True, out_indices=_feature_indices(name))
+    return encoder, tuple(encoder.feature_info.channels())
 
 
-def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def encoder_statistics(name: str) -> tuple[RGB, RGB]:
     """Mean and standard deviation (RGB, range [0, 1]) of the images that the encoder's weights expect."""
     if name == PUBLISHED_XCEPTION:
         return IMAGENET_MEAN, IMAGENET_STD
     pretrained = timm.get_pretrained_cfg(name)
-    return (tuple(pretrained.mean), tuple(pretrained.std)) if pretrained else (IMAGENET_MEAN, IMAGENET_STD)
+    if pretrained is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return cast(RGB, tuple(pretrained.mean)), cast(RGB, tuple(pretrained.std))
 
 
 def _feature_indices(name: str) -> tuple[int, int]:
@@ -64,7 +71,7 @@ def _feature_indices(name: str) -> tuple[int, int]:
     return low, high
 
 
-def _published_xception(weights: str) -> nn.Module:
+def _published_xception(weights: str) -> Any:
     """timm's Xception-65, changed where the published one differs; the golden logits hold only with all of this."""
     body = _create("xception65", weights)
     for block in body.blocks[:-1]:
@@ -84,16 +91,25 @@ def _published_xception(weights: str) -> nn.Module:
     return FeatureHookNet(body, out_indices=(0, 1), no_rewrite=False)
 
 
-def _create(name: str, weights: str, **options: object) -> nn.Module:
-    create = partial(timm.create_model, name, **options)
+def _create(name: str, weights: str, **options: Any) -> Any:
+    """`timm.create_model` with output stride 16 where the encoder can, and the weights that the settings name."""
+    create = partial(timm.create_model, name, pretrained=weights != "none", **options)
     if weights not in ("none", "timm"):
         path = Path(weights)
         _check_file(name, path)
         create = partial(create, pretrained_cfg_overlay={"file": str(path)})
     try:
-        return create(pretrained=weights != "none", output_stride=HIGH_STRIDE)
-    except (TypeError, NotImplementedError, AssertionError):  # encoders whose strides are fixed
-        return create(pretrained=weights != "none")
+        try:
+            return create(output_stride=HIGH_STRIDE)
+        except (TypeError, NotImplementedError, AssertionError):  # encoders whose strides are fixed
+            return create()
+    except Exception as error:
+        if weights == "none":
+            raise
+        raise CheckpointError(
+            f"the weights of encoder {name!r} could not be loaded ({type(error).__name__}); without a connection to "
+            "the Hub give a file with --encoder_weights FILE, or none for random weights"
+        ) from error
 
 
 def _check_file(name: str, path: Path) -> None:
@@ -101,10 +117,8 @@ def _check_file(name: str, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"encoder_weights: {path} is not a file; give a weights file, or 'timm' or 'none'")
     with torch.device("meta"):
-        model = timm.create_model(name)
-    classifier = (model.pretrained_cfg.get("classifier") or "",)
-    classifier = classifier if isinstance(classifier[0], str) else tuple(classifier[0])
-    needed = {k for k, _ in model.named_parameters() if not k.startswith(tuple(c + "." for c in classifier))}
+        headless = timm.create_model(name, num_classes=0)
+    needed = {key for key, _ in headless.named_parameters()}
     missing = needed - _tensor_names(path)
     if missing:
         raise CheckpointError(

@@ -31,8 +31,7 @@ class Segmenter(nn.Module):
     def __init__(self, config: SegmenterConfig, *, encoder_weights: str = "none"):
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder, weights=encoder_weights)
-        low, high = self.encoder.feature_info.channels()
+        self.encoder, (low, high) = build_encoder(config.encoder, weights=encoder_weights)
         self.decoder = DeepLabV3PlusDecoder(
             low,
             high,
@@ -57,7 +56,10 @@ class Segmenter(nn.Module):
         if feature_dropout is not None:
             features = [torch.cat([f, dropout2d(f, feature_dropout, self.training)]) for f in features]
         logits = interpolate(self.decoder(*features), images.shape[-2:], mode="bilinear", align_corners=True)
-        return logits if feature_dropout is None else logits.tensor_split(2)
+        if feature_dropout is None:
+            return logits
+        clean, perturbed = logits.tensor_split(2)
+        return clean, perturbed
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on (float32)."""

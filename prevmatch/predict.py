@@ -1,0 +1,50 @@
+"""Class ids for images of any size."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from prevmatch.errors import DataError
+from prevmatch.evaluate import segment
+
+if TYPE_CHECKING:
+    from prevmatch.models.segmenter import Segmenter
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+@overload
+def predict(model: "Segmenter", images: ImageLike) -> np.ndarray: ...
+@overload
+def predict(model: "Segmenter", images: list[ImageLike] | tuple[ImageLike, ...]) -> list[np.ndarray]: ...
+def predict(
+    model: "Segmenter", images: ImageLike | list[ImageLike] | tuple[ImageLike, ...]
+) -> np.ndarray | list[np.ndarray]:
+    """Segment one image, or each of a list, by the model's own protocol (whole image or sliding window).
+
+    An image is a path, a PIL image, or an array uint8 (H, W, 3) or (H, W). Returns class ids uint8 (H, W) at the
+    image's size, a list of them for a list. Raises DataError for what cannot be read as an image.
+    """
+    if not isinstance(images, ImageLike):
+        return [predict(model, image) for image in images]
+    pixels = np.array(_as_pil(images).convert("RGB"))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(model.device)[None]
+    training = model.training
+    try:
+        ids = segment(model.eval(), model.normalize(tensor), model.config.eval_window)
+    finally:
+        model.train(training)
+    return ids[0].to(torch.uint8).cpu().numpy()
+
+
+def _as_pil(image: ImageLike) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    try:
+        return Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
+    except Exception as error:
+        name = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else str(image)
+        raise DataError(f"{name} cannot be read as an image ({type(error).__name__}); check the file") from None

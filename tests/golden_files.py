@@ -1,0 +1,60 @@
+"""Where the golden vectors are, and the networks they were computed with."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prevmatch.models.segmenter import Segmenter
+
+SMALL = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared" / "golden"
+
+
+def full_folder() -> Path:
+    """The complete set; skips the test where it is not there."""
+    given = os.environ.get("PREVMATCH_GOLDEN")
+    folder = Path(given) if given else SHARED
+    if not folder.is_dir():
+        pytest.skip(f"full golden vectors are not in {folder}; name their folder in PREVMATCH_GOLDEN")
+    return folder
+
+
+def fill_weights(shapes: dict[str, list[int]], bn_gain: float, classifier_gain: float) -> dict[str, torch.Tensor]:
+    """Weights by the golden set's rule: pseudo-random from each tensor's name, scaled by its role."""
+    state = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(0)
+            continue
+        z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        if name.endswith("running_mean"):
+            value = 0.1 * z
+        elif name.endswith("running_var"):
+            value = 1 + 0.1 * np.abs(z)
+        elif len(shape) == 4:
+            value = z * np.sqrt(2 / np.prod(shape[1:])) * (classifier_gain if name == "classifier.weight" else 1)
+        elif name.endswith("weight"):
+            value = bn_gain * (1 + 0.1 * z)
+        else:
+            value = 0.1 * z
+        state[name] = torch.from_numpy(np.asarray(value, dtype=np.float32))
+    return state
+
+
+def published_network(
+    folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
+) -> Segmenter:
+    """Write a checkpoint as released and load it through `Segmenter.from_published`."""
+    shapes = json.loads((folder / f"{backbone}_keys.json").read_text())
+    if num_classes is not None:
+        shapes["classifier.weight"][0] = shapes["classifier.bias"][0] = num_classes
+    with np.load(folder / f"{backbone}_eval.npz") as file:
+        state = fill_weights(shapes, float(file["bn_gain"]), float(file["classifier_gain"]))
+    path = tmp_path / f"{backbone}.pth"
+    torch.save({"model": {prefix + name: tensor for name, tensor in state.items()}}, path)
+    return Segmenter.from_published(path, backbone=backbone, num_classes=shapes["classifier.bias"][0])
