@@ -145,9 +145,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least(
-            self, 1, "crop_size", "bank_capacity", "bank_interval", "ensemble_size", "epochs", "batch_size",
+            self, 1, "crop_size", "bank_capacity", "bank_interval", "ensemble_size", "epochs",
             "gradient_accumulation_steps", "eval_every", "logging_steps", "decoder_channels", "low_level_channels",
         )  # fmt: skip
+        _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(self, 0, "num_workers", "bank_start_epoch", "momentum", "weight_decay", "ohem_min_kept", "seed")
         for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")

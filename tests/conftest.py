@@ -44,6 +44,6 @@ def tiny_data(tiny_source) -> TrainingData:
     return divide(tiny_source)
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_config(tmp_path) -> TrainConfig:
     return dataclasses.replace(TINY, output_dir=tmp_path / "run")

@@ -21,8 +21,8 @@ from prevmatch.schedule import poly, triangle
 from prevmatch.views import Views, paste
 
 CITYSCAPES_WEIGHT = torch.tensor(
-    [.8373, .918, .866, 1.0345, 1.0166, .9969, .9754, 1.0489, .8786, 1.0023, .9539, .9843, 1.1116, .9037, 1.0865, 1.0955,
-     1.0865, 1.1529, 1.0507]
+    [.8373, .918, .866, 1.0345, 1.0166, .9969, .9754, 1.0489, .8786, 1.0023, .9539, .9843, 1.1116, .9037, 1.0865,
+     1.0955, 1.0865, 1.1529, 1.0507]
 )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ class TwoFixedMembers:
         return self.members
 
 
-@pytest.fixture()
+@pytest.fixture
 def two_threads():
     """The order of summation behind the golden gradients.
 

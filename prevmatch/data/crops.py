@@ -41,33 +41,46 @@ def draw_crop(
 
 def crop_image(image: Image.Image, crop: Crop) -> np.ndarray:
     """Cut the crop out of an RGB image: uint8 (3, size, size), padded with 0."""
-    return np.ascontiguousarray(_cut(image, crop, Image.Resampling.BILINEAR, 0).transpose(2, 0, 1))
+    width, height = _visible(crop)
+    # The crop's window in the coordinates of the file: PIL then scales only the pixels that are kept, to the same
+    # values as scaling the whole image first.
+    x, y = image.width / crop.width, image.height / crop.height
+    right, bottom = min((crop.left + width) * x, image.width), min((crop.top + height) * y, image.height)
+    box = (crop.left * x, crop.top * y, right, bottom)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
+    return np.ascontiguousarray(_place(pixels, crop, 0).transpose(2, 0, 1))
 
 
 def crop_mask(mask: Image.Image, crop: Crop) -> np.ndarray:
     """Cut the crop out of a mask of class ids: uint8 (size, size), padded with 255."""
-    return _cut(mask, crop, Image.Resampling.NEAREST, IGNORE_INDEX)
+    width, height = _visible(crop)
+    columns = _nearest(mask.width, crop.width)[crop.left : crop.left + width]
+    rows = _nearest(mask.height, crop.height)[crop.top : crop.top + height]
+    return _place(np.asarray(mask)[rows[:, None], columns], crop, IGNORE_INDEX)
 
 
 def crop_valid(crop: Crop) -> np.ndarray:
     """Map of the crop's real pixels: bool (size, size), False on padding."""
-    valid = np.zeros((crop.size, crop.size), dtype=bool)
-    valid[: crop.height - crop.top, : crop.width - crop.left] = True
-    return np.ascontiguousarray(valid[:, ::-1]) if crop.flip else valid
+    width, height = _visible(crop)
+    return _place(np.ones((height, width), dtype=bool), crop, False)
 
 
-def _cut(image: Image.Image, crop: Crop, resampling: Image.Resampling, fill: int) -> np.ndarray:
-    width, height = min(crop.size, crop.width - crop.left), min(crop.size, crop.height - crop.top)
-    # The crop's window in the coordinates of the file: PIL then scales only the pixels that are kept, to the same
-    # values as scaling the whole image first.
-    x, y = image.width / crop.width, image.height / crop.height
-    box = (
-        crop.left * x,
-        crop.top * y,
-        min((crop.left + width) * x, image.width),
-        min((crop.top + height) * y, image.height),
-    )
-    pixels = np.asarray(image.resize((width, height), resampling, box))
-    padding = [(0, crop.size - height), (0, crop.size - width), (0, 0)]
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which of `old` pixels each of `new` ones shows: what PIL's nearest resize of the whole image takes.
+
+    PIL adds up the positions, which decides samples that fall between two pixels; its resize with a box does not.
+    """
+    scale = old / new
+    return np.cumsum(np.r_[scale * 0.5, np.full(new - 1, scale)]).astype(int).clip(max=old - 1)
+
+
+def _visible(crop: Crop) -> tuple[int, int]:
+    """Width and height of the part of the crop that shows the image."""
+    return min(crop.size, crop.width - crop.left), min(crop.size, crop.height - crop.top)
+
+
+def _place(pixels: np.ndarray, crop: Crop, fill: int) -> np.ndarray:
+    """Pad (H, W) or (H, W, C) at the right and below to the crop's size; mirror if it is to be."""
+    padding = [(0, crop.size - pixels.shape[0]), (0, crop.size - pixels.shape[1]), (0, 0)]
     pixels = np.pad(pixels, padding[: pixels.ndim], constant_values=fill)
     return np.ascontiguousarray(pixels[:, ::-1]) if crop.flip else pixels

@@ -44,11 +44,11 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
     for _ in range(rng.integers(3, 7)):
         label = int(rng.integers(1, len(CLASSES)))
         outline, texture = OBJECTS[label - 1]
-        radius, center, angle = rng.uniform(0.13, 0.26), rng.uniform(0.1, 0.9, 2), rng.uniform(0, 2 * np.pi)
+        radius, center, angle = rng.uniform(0.15, 0.3), rng.uniform(0.1, 0.9, 2), rng.uniform(0, 2 * np.pi)
         u = ((x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)) / radius
         v = ((y - center[1]) * np.cos(angle) - (x - center[0]) * np.sin(angle)) / radius * rng.uniform(0.8, 1.25)
         inside = outline(u, v)
-        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y)), image)
+        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y), hue=label / (len(CLASSES) - 1)), image)
         mask[inside] = label
     direction = rng.uniform(-1, 1, 2)
     light = rng.uniform(0.7, 1.2) * (1 + 0.6 * (direction[0] * (x - 0.5) + direction[1] * (y - 0.5)))
@@ -56,16 +56,23 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def _painted(rng: np.random.Generator, share: np.ndarray) -> np.ndarray:
-    """Blend two random colours of some contrast by a map of shares (H, W) in [0, 1]: float (H, W, 3)."""
-    first = rng.uniform(20, 235, 3)
-    second = first + rng.choice([-1, 1], 3) * rng.uniform(35, 110, 3)
+def _painted(rng: np.random.Generator, share: np.ndarray, hue: float | None = None) -> np.ndarray:
+    """Blend two random colours of some contrast by a map of shares (H, W) in [0, 1]: float (H, W, 3).
+
+    The first colour is greyish, or with a hue (in turns) lies around it, within a fifth of the colour circle.
+    """
+    first = rng.uniform(40, 215) + rng.uniform(-40, 40, 3)
+    if hue is not None:
+        turn = hue + rng.uniform(-1, 1) / 10
+        pure = np.clip(np.abs((6 * turn - np.array([3, 2, 4])) % 6 - 3) - 1, 0, 1)
+        first = rng.uniform(60, 235) * (1 - rng.uniform(0.3, 0.9) * (1 - pure))
+    second = first + rng.choice([-1, 1], 3) * rng.uniform(30, 70, 3)
     return first + share[..., None] * (second - first)
 
 
 def _turned(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates in periods of a random pitch, direction and phase."""
-    angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(8, 14), rng.random(2)
+    angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(6, 10), rng.random(2)
     u = pitch * (x * np.cos(angle) + y * np.sin(angle)) + phase[0]
     v = pitch * (y * np.cos(angle) - x * np.sin(angle)) + phase[1]
     return u, v

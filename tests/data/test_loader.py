@@ -1,0 +1,86 @@
+import dataclasses
+
+import pytest
+import torch
+from conftest import divide
+
+from prevmatch.data.loader import TripleSampler, evaluation_loader, training_loader
+from prevmatch.errors import DataError
+
+
+def loader_of(data, **changes):
+    options = {
+        "batch_size": 2,
+        "crop_size": 33,
+        "scale_range": (0.5, 2.0),
+        "seed": 0,
+        "unlabelled": True,
+        "num_workers": 0,
+    }
+    return training_loader(data, **options | changes)
+
+
+def test_an_epoch_passes_the_unlabelled_images_once_and_repeats_the_labelled_ones():
+    triples = list(TripleSampler(3, 10, seed=0))
+    assert sorted(t.unlabelled for t in triples) == list(range(10))
+    assert sorted(t.partner for t in triples) == list(range(10))
+    counts = [[t.labelled for t in triples].count(i) for i in range(3)]
+    assert sorted(counts) == [3, 3, 4]
+
+
+def test_partner_is_drawn_independently_of_the_image():
+    triples = list(TripleSampler(5, 400, seed=0))
+    assert sum(t.unlabelled == t.partner for t in triples) < 10
+
+
+def test_order_follows_from_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = TripleSampler(3, 12, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert [t[2:] for t in order(0, 0)] != [t[2:] for t in order(0, 1)]
+    assert [t[2:] for t in order(0, 0)] != [t[2:] for t in order(1, 0)]
+
+
+def test_batches_are_uint8_with_maps(tiny_data):
+    batch = next(iter(loader_of(tiny_data)))
+    for name in ("labelled", "weak", "partner"):
+        assert batch[name].shape == (2, 3, 33, 33)
+        assert batch[name].dtype == torch.uint8
+    assert batch["mask"].dtype == torch.uint8
+    assert batch["valid"].dtype == batch["partner_valid"].dtype == torch.bool
+    assert batch["keys"] == [(0, 0), (0, 1)]
+
+
+def test_number_of_workers_does_not_change_a_batch(tiny_data):
+    alone = list(loader_of(tiny_data))
+    together = list(loader_of(tiny_data, num_workers=2))
+    assert len(alone) == len(together) == 3
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(a[k], b[k]) for k in a if k != "keys")
+
+
+def test_without_unlabelled_images_labelled_crops_stay_the_same(tiny_data):
+    both, bare = next(iter(loader_of(tiny_data))), next(iter(loader_of(tiny_data, unlabelled=False)))
+    assert "weak" not in bare
+    assert torch.equal(both["labelled"], bare["labelled"])
+
+
+def test_fewer_images_than_a_batch_is_an_error(tiny_data):
+    with pytest.raises(DataError, match="6 unlabelled images but a batch takes 8; lower batch_size"):
+        loader_of(tiny_data, batch_size=8)
+
+
+def test_processes_share_the_validation_images_without_overlap(tiny_data):
+    shares = [list(evaluation_loader(tiny_data, rank=r, world_size=2, num_workers=0)) for r in range(2)]
+    assert [len(share) for share in shares] == [2, 1]
+    assert shares[0][0][0].shape == (3, 80, 80)
+
+
+def test_images_can_be_read_at_another_size(tiny_source):
+    data = dataclasses.replace(divide(tiny_source), image_size=40)
+    image, mask = next(iter(evaluation_loader(data, rank=0, world_size=1, num_workers=0)))
+    assert image.shape == (3, 40, 40)
+    assert mask.shape == (40, 40)

@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from prevmatch.config import SegmenterConfig
+from prevmatch.errors import CheckpointError, ConfigError, DataError
+from prevmatch.models.segmenter import Segmenter
+
+CONFIG = SegmenterConfig(
+    encoder="test_resnet", num_classes=3, decoder_channels=8, low_level_channels=4, atrous_rates=(1, 2, 3),
+    mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), class_names=("a", "b", "c"), palette=((9, 9, 9),) * 3,
+)  # fmt: skip
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Segmenter(CONFIG).eval()
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("size", [(32, 32), (65, 97), (33, 40)])
+def test_logits_have_the_images_size(model, size):
+    assert model(torch.randn(2, 3, *size)).shape == (2, 3, *size)
+
+
+def test_saved_and_loaded_model_gives_equal_logits(model, saved):
+    loaded = Segmenter.from_pretrained(saved)
+    images = torch.randn(1, 3, 40, 33)
+    assert loaded.config == CONFIG
+    assert not loaded.training
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_feature_dropout_passes_both_halves_through_one_decoder_pass(model):
+    images = torch.randn(2, 3, 32, 32)
+    clean, perturbed = model.train()(images, 0.5)
+    assert clean.shape == perturbed.shape
+    assert not torch.equal(clean, perturbed)
+    assert model.decoder.reduce[1].num_batches_tracked == 1
+    clean, perturbed = model(images, 0.0)
+    torch.testing.assert_close(clean, perturbed)
+
+
+def test_every_parameter_gets_a_gradient_also_under_autocast(model):
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            model(torch.randn(2, 3, 32, 32))
+        model.train()(torch.randn(2, 3, 32, 32)).float().square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.encoder.conv1[0].weight.grad.abs().sum() > 0
+
+
+def test_normalisation_uses_the_models_statistics(model):
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    assert model.normalize(images).unique().item() == pytest.approx(2.0)
+
+
+def change(saved, **tensors):
+    state = load_file(saved / "model.safetensors") | tensors
+    save_file({k: v for k, v in state.items() if v is not None}, saved / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"decoder.classifier.bias": None}, "decoder.classifier.bias is missing"),
+        ({"decoder.surplus": torch.zeros(1)}, "decoder.surplus is unknown"),
+        ({"decoder.classifier.bias": torch.zeros(7)}, r"has shape \(7,\) where \(3,\) is needed"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(saved, tensors, message):
+    change(saved, **tensors)
+    with pytest.raises(CheckpointError, match=message):
+        Segmenter.from_pretrained(saved)
+
+
+def test_wrong_class_count_is_refused(saved):
+    settings = json.loads((saved / "config.json").read_text())
+    settings |= {"num_classes": 5, "class_names": [], "palette": []}
+    (saved / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="check class count"):
+        Segmenter.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"hidden_size": 768}', '{"encoder": "test_resnet"}'])
+def test_configuration_of_something_else_is_refused(saved, content):
+    (saved / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Segmenter.from_pretrained(saved)
+
+
+def test_missing_and_torn_files_are_refused(saved, tmp_path):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing or damaged"):
+        Segmenter.from_pretrained(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        Segmenter.from_pretrained(saved)
+    with pytest.raises(CheckpointError, match="neither a folder nor a reachable Hub repository"):
+        Segmenter.from_pretrained(tmp_path / "nowhere")
+
+
+def test_interrupted_save_leaves_the_earlier_model(model, saved, monkeypatch):
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = (saved / "model.safetensors").read_bytes()
+    monkeypatch.setattr("prevmatch.models.segmenter.save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        model.save_pretrained(saved)
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == ["model"]
+
+
+def test_unpublished_backbone_and_foreign_pth_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="resnet50, resnet101, xception"):
+        Segmenter.from_published(tmp_path / "x.pth", backbone="vgg", num_classes=21)
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="cannot be read as a released checkpoint"):
+        Segmenter.from_published(tmp_path / "x.pth", backbone="resnet50", num_classes=21)
+
+
+def test_predict_takes_paths_pictures_arrays_and_lists(model, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+    picture = Image.fromarray(array)
+    picture.save(tmp_path / "a.png")
+    ids = model.predict(picture)
+    assert ids.shape == (21, 34)
+    assert ids.dtype == np.uint8
+    many = model.predict([array, tmp_path / "a.png", str(tmp_path / "a.png")])
+    assert all(np.array_equal(ids, other) for other in many)
+    assert model.predict(picture.convert("L")).shape == (21, 34)
+
+
+def test_predict_restores_train_mode_and_names_what_it_cannot_read(model, tmp_path):
+    model.train()
+    model.predict(np.zeros((8, 8, 3), dtype=np.uint8))
+    assert model.training
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(DataError, match=r"a\.txt cannot be read as an image"):
+        model.predict(tmp_path / "a.txt")

@@ -1,0 +1,41 @@
+import dataclasses
+import json
+
+import pytest
+from conftest import TINY
+
+from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 1}, "batch_size"),
+        ({"epochs": 0}, "epochs"),
+        ({"confidence_threshold": 1.5}, "confidence_threshold"),
+        ({"lr": 0.0}, "lr"),
+        ({"scale_range": (2.0, 0.5)}, "scale_range"),
+        ({"eval_window": 0}, "eval_window"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        dataclasses.replace(TINY, **changes)
+
+
+def test_settings_survive_json(tmp_path):
+    config = dataclasses.replace(TINY, output_dir=tmp_path, report_to=("tensorboard",), data_dir=tmp_path)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ConfigError, match="colour_jitter"):
+        TrainConfig.from_json({"colour_jitter": 1})
+
+
+def test_class_names_must_match_the_class_count():
+    with pytest.raises(ConfigError, match="class_names has 2 entries but num_classes is 3"):
+        SegmenterConfig(encoder="resnet50s", num_classes=3, class_names=("a", "b"))

@@ -1,0 +1,40 @@
+import torch
+
+from prevmatch.evaluate import evaluate, segment, sliding_window
+from prevmatch.metrics import iou
+
+
+def channels_as_logits(images):
+    return images[:, :2]
+
+
+def test_window_larger_than_image_equals_one_softmax():
+    image = torch.randn(1, 3, 5, 6)
+    scores = sliding_window(channels_as_logits, image, 9)
+    torch.testing.assert_close(scores[..., :4, :4], channels_as_logits(image).softmax(1)[..., :4, :4])
+
+
+def test_every_pixel_is_covered_and_overlaps_add_up():
+    scores = sliding_window(channels_as_logits, torch.randn(1, 3, 10, 13), 6)
+    total = scores.sum(1)[0]
+    steps = torch.tensor([len([t for t in range(0, 10, 4) if t <= y < t + 6]) for y in range(10)])
+    across = torch.tensor([len([t for t in range(0, 13, 4) if t <= x < t + 6]) for x in range(13)])
+    torch.testing.assert_close(total, (steps[:, None] * across[None]).float())
+
+
+def test_window_of_one_pixel_works():
+    image = torch.randn(1, 3, 3, 2)
+    assert torch.equal(segment(channels_as_logits, image, 1), segment(channels_as_logits, image, None))
+
+
+def test_evaluation_adds_up_over_shares_of_the_images():
+    samples = [
+        (torch.randint(0, 255, (3, 4, 5 + i), dtype=torch.uint8), torch.randint(0, 2, (4, 5 + i))) for i in range(5)
+    ]
+    samples = [(image, mask.byte()) for image, mask in samples]
+    options = {"num_classes": 2, "normalize": torch.Tensor.float, "window": None, "device": torch.device("cpu")}
+    whole = evaluate(channels_as_logits, samples, **options)
+    parts = [evaluate(channels_as_logits, samples[rank::2], **options) for rank in range(2)]
+    assert torch.equal(whole, parts[0] + parts[1])
+    assert whole.sum() == sum(mask.numel() for _, mask in samples)
+    assert 0 <= iou(whole).mean() <= 100
