@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prevmatch.config import TrainConfig as TrainConfig
-    from prevmatch.loop import TrainResult as TrainResult
     from prevmatch.loop import train as train
     from prevmatch.models.segmenter import Segmenter as Segmenter
+    from prevmatch.results import TrainResult as TrainResult
 
 __version__ = "0.1.0"
 __all__ = ["Segmenter", "TrainConfig", "TrainResult", "train"]
@@ -16,7 +16,7 @@ __all__ = ["Segmenter", "TrainConfig", "TrainResult", "train"]
 _HOMES = {
     "Segmenter": "prevmatch.models.segmenter",
     "TrainConfig": "prevmatch.config",
-    "TrainResult": "prevmatch.loop",
+    "TrainResult": "prevmatch.results",
     "train": "prevmatch.loop",
 }
 

@@ -21,7 +21,7 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
             raise ConfigError(f"report_to names {tracker}, which is not installed; run: pip install {tracker}")
     accelerator = Accelerator(
         gradient_accumulation_steps=config.gradient_accumulation_steps,
-        log_with=list(config.report_to),
+        log_with=list(config.report_to) or None,
         project_dir=config.output_dir,
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         # Two training forwards precede one backward: broadcasting BatchNorm's buffers in between would change what

@@ -1,14 +1,16 @@
 """What a run tells while it lasts: progress bar, metrics.jsonl, trackers; and the watch over non-finite losses."""
 
 import json
-from pathlib import Path
+from typing import Self
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from prevmatch.config import TrainConfig
 from prevmatch.errors import TrainingError
+from prevmatch.state import TrainState
 
 
 class Logbook:
@@ -17,14 +19,19 @@ class Logbook:
     Only writing waits for the device; a non-finite loss is therefore noticed then, but with its exact step.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path, *, total_batches: int, every: int):
-        self.accelerator, self.every = accelerator, every
-        self.path = folder / "metrics.jsonl"
-        self.bar = tqdm(
-            total=total_batches, disable=not accelerator.is_main_process, unit="it", dynamic_ncols=True, smoothing=0.05
-        )
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, *, batches: int):
+        self.accelerator, self.every = accelerator, config.logging_steps
+        self.path = config.output_dir / "metrics.jsonl"
+        self.bar = tqdm(total=batches, disable=not accelerator.is_main_process, unit="it", dynamic_ncols=True)
         self.shown: dict[str, str] = {}
         self.pending: list[tuple[int, float, dict[str, Tensor]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+        self.accelerator.end_training()
 
     def batch(self, step: int, lr: float, losses: dict[str, Tensor]) -> None:
         """Note the losses (scalars on the device) of one batch, part of optimiser step `step`."""
@@ -54,6 +61,12 @@ class Logbook:
             if f"{guide}/mask_ratio" in means:
                 self.show(**{label: f"{means[f'{guide}/mask_ratio']:.2f}"})
 
+    def epoch(self, state: TrainState, *, bank: int) -> None:
+        """Write the scores of the epoch that `state` has just recorded."""
+        self.show(mIoU=f"{state.final_miou:.2f}", best=f"{state.best_miou:.2f}")
+        scores = {"miou": state.final_miou, "iou": state.final_iou, "best_miou": state.best_miou}
+        self.write({"step": state.step, "epoch": state.epoch - 1, **scores, "bank": bank})
+
     def show(self, **values: str | int) -> None:
         """Put values beside the progress bar."""
         self.shown |= {name: str(value) for name, value in values.items()}
@@ -66,7 +79,3 @@ class Logbook:
                 file.write(json.dumps(line) + "\n")
         numbers = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "step"}
         self.accelerator.log(numbers, step=line["step"])
-
-    def close(self) -> None:
-        """End the progress bar."""
-        self.bar.close()

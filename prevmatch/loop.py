@@ -1,9 +1,8 @@
 """The training loop: one for every method, device and number of processes."""
 
+import math
 import time
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -27,24 +26,10 @@ from prevmatch.metrics import iou
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.results import open_output_dir, write_result
+from prevmatch.results import TrainResult, open_output_dir, report
 from prevmatch.schedule import poly, triangle
 from prevmatch.state import TrainState
 from prevmatch.views import build_views
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a run came to; mIoU in %, averaged over all classes."""
-
-    best_miou: float
-    best_epoch: int
-    final_miou: float
-    class_iou: dict[str, float]
-    """IoU in % of each class at the best epoch."""
-    seconds_per_iteration: float
-    """Mean over all training iterations, loading included, evaluation not."""
-    output_dir: Path
 
 
 def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
@@ -57,76 +42,46 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     data = data or load_training_data(config)
     method, state = method_of(config), TrainState()
     student = build_student(config, data, accelerator)
-    bank = PreviousModels(config.bank_capacity, seed=config.seed)
-    loader = training_loader(
-        data, batch_size=config.batch_size, crop_size=config.crop_size, scale_range=config.scale_range,
-        seed=config.seed, unlabelled=method.uses_unlabelled, num_workers=config.num_workers,
-    )  # fmt: skip
-    val_loader = evaluation_loader(
-        data, rank=accelerator.process_index, world_size=accelerator.num_processes, num_workers=config.num_workers
-    )
-    network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
-    total_steps = config.epochs * -(-len(loader) // config.gradient_accumulation_steps)
-
     skeleton = build_skeleton(student.config)
     forward = partial(_autocast_logits, accelerator, skeleton)
+    bank = PreviousModels(config.bank_capacity, seed=config.seed)
     supervised_loss = build_supervised_loss(config)
+    loader, val_loader = build_loaders(config, data, method, accelerator)
+    network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
+    total_steps = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
+    set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
     open_output_dir(config, accelerator)
-    logbook = Logbook(
-        accelerator, config.output_dir, total_batches=config.epochs * len(loader), every=config.logging_steps
-    )
-    seconds = 0.0
 
-    for epoch in range(config.epochs):
-        started = time.perf_counter()
-        loader.set_epoch(epoch)
-        if "previous" in method.guides and joins_bank(config, state):
-            bank.push(student)
-        guides = guides_of(config, method, epoch, student, bank, forward)
-        logbook.show(epoch=epoch, bank=len(bank))
-        for batch in loader:
-            lr = poly(state.step, total_steps, config.lr)
-            with accelerator.accumulate(network):
-                set_lr(optimizer, lr)
-                views = build_views(
-                    batch, strong_views=len(method.strong), seed=config.seed, normalize=student.normalize
-                )
-                losses = step(network, views, method=method, guides=guides, supervised_loss=supervised_loss)
-                accelerator.backward(losses["loss"])
-                optimizer.step()
-                optimizer.zero_grad()
-            logbook.batch(state.step, lr, losses)
-            state.step += accelerator.sync_gradients
-        logbook.flush()
-        seconds += time.perf_counter() - started
+    with Logbook(accelerator, config, batches=config.epochs * len(loader)) as logbook:
+        for epoch in range(config.epochs):
+            started = time.perf_counter()
+            loader.set_epoch(epoch)
+            if "previous" in method.guides and joins_bank(config, state):
+                bank.push(student)
+            guides = guides_of(config, method, epoch, student, bank, forward)
+            logbook.show(epoch=epoch, bank=len(bank))
+            for batch in loader:
+                lr = poly(state.step, total_steps, config.lr)
+                with accelerator.accumulate(network):
+                    set_lr(optimizer, lr)
+                    views = build_views(batch, len(method.strong), seed=config.seed, normalize=student.normalize)
+                    losses = step(network, views, method=method, guides=guides, supervised_loss=supervised_loss)
+                    accelerator.backward(losses["loss"])
+                    optimizer.step()
+                    optimizer.zero_grad()
+                logbook.batch(state.step, lr, losses)
+                state.step += accelerator.sync_gradients
+            logbook.flush()
+            state.seconds += time.perf_counter() - started
 
-        check_finite(student, state.step)
-        share_buffers(student, accelerator)
-        due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-        scores = score(student, skeleton, val_loader, config, accelerator) if due else None
-        state.record(epoch, scores)
-        if accelerator.is_main_process:
-            if state.improved:
-                student.save_pretrained(config.output_dir / "best")
-            student.save_pretrained(config.output_dir / "checkpoints" / "last")
-        if scores:
-            miou = sum(scores) / len(scores)
-            logbook.show(mIoU=f"{miou:.2f}", best=f"{state.best_miou:.2f}")
-            logbook.write({"step": state.step, "epoch": epoch, "miou": miou, "iou": scores, "bank": len(bank)})
-
-    logbook.close()
-    accelerator.end_training()
-    result = TrainResult(
-        best_miou=state.best_miou,
-        best_epoch=state.best_epoch,
-        final_miou=sum(state.final_iou) / len(state.final_iou),
-        class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
-        seconds_per_iteration=seconds / (config.epochs * len(loader)),
-        output_dir=config.output_dir,
-    )
-    if accelerator.is_main_process:
-        write_result(result, config, data, accelerator)
-    return result
+            check_finite(student, state.step)
+            share_buffers(student, accelerator)
+            due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+            state.record(epoch, score(student, skeleton, val_loader, config, accelerator) if due else None)
+            save(student, state, config, accelerator)
+            if due:
+                logbook.epoch(state, bank=len(bank))
+    return report(state, config, data, accelerator, iterations=config.epochs * len(loader))
 
 
 def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:
@@ -143,6 +98,24 @@ def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelera
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     # channels_last: a third less time per step than NCHW with MobileNetV2 on a CPU
     return student.train().to(memory_format=torch.channels_last)
+
+
+def build_loaders(
+    config: TrainConfig, data: TrainingData, method: Method, accelerator: Accelerator
+) -> tuple[DataLoader, DataLoader]:
+    """The training loader, which Accelerate divides among the processes, and this process's validation share."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    training = training_loader(
+        data,
+        batch_size=config.batch_size,
+        processes=processes,
+        crop_size=config.crop_size,
+        scale_range=config.scale_range,
+        seed=config.seed,
+        unlabelled=method.uses_unlabelled,
+        num_workers=config.num_workers,
+    )
+    return training, evaluation_loader(data, rank=rank, processes=processes, num_workers=config.num_workers)
 
 
 def build_optimizer(config: TrainConfig, student: Segmenter) -> torch.optim.Optimizer:
@@ -213,6 +186,14 @@ def score(
         device=accelerator.device,
     )
     return iou(accelerator.reduce(confusion, "sum").cpu()).tolist()
+
+
+def save(student: Segmenter, state: TrainState, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Keep the network as the last one and, after a new best score, as the best one."""
+    if accelerator.is_main_process:
+        if state.improved:
+            student.save_pretrained(config.output_dir / "best")
+        student.save_pretrained(config.output_dir / "checkpoints" / "last")
 
 
 def check_finite(student: nn.Module, steps: int) -> None:

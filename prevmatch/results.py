@@ -5,9 +5,9 @@ import json
 import platform
 import shutil
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -16,11 +16,23 @@ from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
 from prevmatch.files import write_text
-
-if TYPE_CHECKING:
-    from prevmatch.loop import TrainResult
+from prevmatch.state import TrainState
 
 RUN_FILES = ("config.json", "metrics.jsonl", "result.json", "best", "checkpoints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to; mIoU in %, averaged over all classes."""
+
+    best_miou: float
+    best_epoch: int
+    final_miou: float
+    class_iou: dict[str, float]
+    """IoU in % of each class at the best epoch."""
+    seconds_per_iteration: float
+    """Mean over all training iterations, loading included, evaluation not."""
+    output_dir: Path
 
 
 def open_output_dir(config: TrainConfig, accelerator: Accelerator) -> None:
@@ -45,18 +57,30 @@ def open_output_dir(config: TrainConfig, accelerator: Accelerator) -> None:
     accelerator.init_trackers("prevmatch", config=settings)
 
 
-def write_result(result: "TrainResult", config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> None:
-    """Write result.json: scores, the settings that led to them, and where and with which code they were measured."""
-    content = {
-        **dataclasses.asdict(result),
-        "output_dir": str(result.output_dir),
-        "labelled": len(data.labelled),
-        "unlabelled": len(data.unlabelled),
-        "validation": len(data.val),
-        "config": config.to_json(),
-        "environment": environment(accelerator),
-    }
-    write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
+def report(
+    state: TrainState, config: TrainConfig, data: TrainingData, accelerator: Accelerator, *, iterations: int
+) -> TrainResult:
+    """Sum a run up and write result.json: scores, settings, and where and with which code they were measured."""
+    result = TrainResult(
+        best_miou=state.best_miou,
+        best_epoch=state.best_epoch,
+        final_miou=state.final_miou,
+        class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
+        seconds_per_iteration=state.seconds / iterations,
+        output_dir=config.output_dir,
+    )
+    if accelerator.is_main_process:
+        content = {
+            **dataclasses.asdict(result),
+            "output_dir": str(result.output_dir),
+            "labelled": len(data.labelled),
+            "unlabelled": len(data.unlabelled),
+            "validation": len(data.val),
+            "config": config.to_json(),
+            "environment": environment(accelerator),
+        }
+        write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
+    return result
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:

@@ -13,8 +13,15 @@ class TrainState:
     best_epoch: int = -1
     best_iou: list[float] = field(default_factory=list)
     final_iou: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    """Time spent training, loading included, evaluation and saving not."""
     improved: bool = False
     """Whether the epoch that just ended was evaluated and set a strictly higher score than all before it."""
+
+    @property
+    def final_miou(self) -> float:
+        """Mean IoU in % at the last evaluation."""
+        return sum(self.final_iou) / len(self.final_iou)
 
     def record(self, epoch: int, iou: list[float] | None) -> None:
         """Note the per-class IoU (in %) after `epoch`, or that it was not evaluated."""
@@ -22,6 +29,5 @@ class TrainState:
         self.improved = False
         if iou is not None:
             self.final_iou = iou
-            miou = sum(iou) / len(iou)
-            if miou > self.best_miou:
-                self.best_miou, self.best_epoch, self.best_iou, self.improved = miou, epoch, iou, True
+            if self.final_miou > self.best_miou:
+                self.best_miou, self.best_epoch, self.best_iou, self.improved = self.final_miou, epoch, iou, True

@@ -37,7 +37,7 @@ class Views(NamedTuple):
     """Where each strong view shows the partner, bool."""
 
 
-def build_views(batch: dict, *, strong_views: int, seed: int, normalize: Callable[[Tensor], Tensor]) -> Views:
+def build_views(batch: dict, strong_views: int, *, seed: int, normalize: Callable[[Tensor], Tensor]) -> Views:
     """Turn a loader's batch (uint8, on the device) into the views of a step with `strong_views` strong views."""
     labelled, mask = normalize(batch["labelled"]), batch["mask"].long()
     if not strong_views:

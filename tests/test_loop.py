@@ -1,0 +1,251 @@
+"""Whole runs on tiny scenes: what they write, what they refuse, and that methods share one loop."""
+
+import dataclasses
+import json
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from conftest import divide
+from PIL import Image
+
+from prevmatch import Segmenter, train
+from prevmatch.data.sources import table
+from prevmatch.errors import ConfigError, DataError, TrainingError
+from prevmatch.loop import joins_bank
+from prevmatch.state import TrainState
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("method", "extra", "losses"),
+    [
+        ("supervised", {}, set()),
+        ("fixmatch", {}, {"student/strong1"}),
+        ("unimatch", {}, {"student/strong1", "student/strong2", "student/feature"}),
+        ("prevmatch", {}, {"student/feature", "previous/strong1", "previous/strong2", "previous/feature"}),
+        ("fixmatch", {"previous_guidance": True}, {"student/strong1", "previous/strong1"}),
+        ("supervised", {"previous_guidance": True}, {"previous/strong1"}),
+    ],
+)
+def test_every_method_trains_in_the_one_loop(tiny_config, tiny_data, method, extra, losses):
+    config = dataclasses.replace(tiny_config, method=method, **extra)
+    result = train(config, tiny_data)
+    assert 0 <= result.final_miou <= result.best_miou <= 100
+    written = lines(config.output_dir)
+    assert losses <= set().union(*written)
+    assert ("previous/strong1" in set().union(*written)) == ("previous" in str(losses))
+
+
+def test_run_writes_everything_a_reader_needs(tiny_config, tiny_data):
+    result = train(tiny_config, tiny_data)
+    folder = tiny_config.output_dir
+    content = json.loads((folder / "result.json").read_text())
+    assert content["best_miou"] == result.best_miou
+    assert list(content["class_iou"]) == list(tiny_data.source.class_names)
+    assert np.mean(list(content["class_iou"].values())) == pytest.approx(result.best_miou)
+    assert content["config"] == json.loads((folder / "config.json").read_text())
+    assert content["labelled"] == 2
+    assert content["environment"]["torch"] == version("torch")
+    epochs = [line for line in lines(folder) if "epoch" in line]
+    steps = [line for line in lines(folder) if "loss" in line]
+    assert [line["epoch"] for line in epochs] == [0, 1]
+    assert [line["step"] for line in steps] == [1, 2, 4, 5]
+    assert max(line["miou"] for line in epochs) == result.best_miou
+    for model in (folder / "best", folder / "checkpoints" / "last"):
+        assert Segmenter.from_pretrained(model).config.class_names == tiny_data.source.class_names
+
+
+def test_saved_model_scores_what_the_run_reports(tiny_config, tiny_data):
+    from prevmatch.data.sources import read_pair
+    from prevmatch.metrics import confusion_matrix, iou
+
+    result = train(tiny_config, tiny_data)
+    model = Segmenter.from_pretrained(tiny_config.output_dir / "checkpoints" / "last")
+    total = 0
+    for row in tiny_data.val:
+        image, mask = read_pair(row, tiny_data.source)
+        total += confusion_matrix(torch.from_numpy(model.predict(image)), torch.from_numpy(np.array(mask)), 6)
+    assert iou(total).mean().item() == pytest.approx(result.final_miou)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tiny_config, tiny_data, tmp_path):
+    runs = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = dataclasses.replace(tiny_config, seed=seed, output_dir=tmp_path / name)
+        train(config, tiny_data)
+        runs.append(lines(config.output_dir))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_accumulated_batches_count_as_one_step(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, gradient_accumulation_steps=2, logging_steps=1)
+    train(config, tiny_data)
+    assert [line["step"] for line in lines(config.output_dir) if "loss" in line] == [0, 0, 1, 2, 2, 3]
+
+
+def test_evaluation_can_be_rarer_but_never_misses_the_last_epoch(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, epochs=5, eval_every=3, method="supervised")
+    train(config, tiny_data)
+    assert [line["epoch"] for line in lines(config.output_dir) if "epoch" in line] == [2, 4]
+
+
+def test_sliding_window_evaluation_runs_and_is_kept_with_the_model(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, eval_window=48, epochs=1, method="supervised")
+    train(config, tiny_data)
+    assert Segmenter.from_pretrained(config.output_dir / "best").config.eval_window == 48
+
+
+@pytest.mark.parametrize(
+    ("policy", "improved", "epoch", "joins"),
+    [
+        ("best", True, 1, False),
+        ("best", True, 2, True),
+        ("best", False, 3, False),
+        ("interval", False, 0, False),
+        ("interval", False, 3, False),
+        ("interval", False, 4, True),
+    ],
+)
+def test_bank_policies(tiny_config, policy, improved, epoch, joins):
+    config = dataclasses.replace(tiny_config, bank_policy=policy, bank_interval=2, bank_start_epoch=2)
+    assert joins_bank(config, TrainState(epoch=epoch, improved=improved)) is joins
+
+
+def test_only_a_strictly_better_score_is_a_new_best():
+    state = TrainState()
+    for epoch, (score, improved) in enumerate([(10.0, True), (10.0, False), (9.0, False), (11.0, True)]):
+        state.record(epoch, [score, score])
+        assert state.improved is improved
+    state.record(4, None)
+    assert not state.improved
+    assert (state.best_miou, state.best_epoch, state.epoch) == (11.0, 3, 5)
+
+
+def test_existing_run_is_kept_unless_told_otherwise(tiny_config, tiny_data):
+    tiny_config = dataclasses.replace(tiny_config, method="supervised", epochs=1)
+    train(tiny_config, tiny_data)
+    before = (tiny_config.output_dir / "result.json").read_text()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(dataclasses.replace(tiny_config, seed=1), tiny_data)
+    assert (tiny_config.output_dir / "result.json").read_text() == before
+    train(dataclasses.replace(tiny_config, seed=1, overwrite_output_dir=True), tiny_data)
+    assert json.loads((tiny_config.output_dir / "result.json").read_text())["config"]["seed"] == 1
+
+
+def test_output_folder_that_cannot_be_made_is_an_error(tiny_config, tiny_data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        train(dataclasses.replace(tiny_config, output_dir=tmp_path / "file" / "run"), tiny_data)
+
+
+def test_diverging_loss_stops_with_step_and_rate_and_keeps_the_last_good_model(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, method="supervised", logging_steps=1, epochs=3)
+    train(dataclasses.replace(config, epochs=1), tiny_data)
+    good = (config.output_dir / "best" / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"not finite (at|after) step \d+.*--lr"):
+        train(dataclasses.replace(config, lr=1e20, output_dir=config.output_dir / "b"), tiny_data)
+    assert (config.output_dir / "best" / "model.safetensors").read_bytes() == good
+    assert not (config.output_dir / "b" / "best").exists()
+
+
+def test_loss_that_turns_nan_is_reported_with_its_exact_step(tiny_config, tiny_data, monkeypatch):
+    import prevmatch.loop
+
+    calls = []
+    real = prevmatch.loop.step
+
+    def sabotaged(*args, **kwargs):
+        losses = real(*args, **kwargs)
+        calls.append(None)
+        return losses | {"loss": losses["loss"] * (float("nan") if len(calls) > 4 else 1)}
+
+    monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
+    with pytest.raises(TrainingError, match=r"at step 4 \(learning rate 5\.36e-04\)"):
+        train(tiny_config, tiny_data)
+    Segmenter.from_pretrained(tiny_config.output_dir / "best")
+    assert not (tiny_config.output_dir / "result.json").exists()
+
+
+def test_error_in_a_loader_worker_is_one_line_with_the_file(tiny_config, tiny_source):
+    rows = tiny_source.train.to_list()
+    rows[0]["mask"] = {"path": "/nowhere/m.png", "bytes": None}
+    broken = table(*([row[k] for row in rows] for k in ("id", "image", "mask")))
+    data = divide(dataclasses.replace(tiny_source, train=broken))
+    with pytest.raises(DataError) as caught:
+        train(dataclasses.replace(tiny_config, num_workers=2), data)
+    assert str(caught.value).startswith("/nowhere/m.png (id 'train_0000') is missing")
+    assert "\n" not in str(caught.value)
+
+
+def test_tracker_that_is_not_installed_is_an_error(tiny_config, tiny_data, monkeypatch):
+    monkeypatch.setattr("prevmatch.launch.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        train(dataclasses.replace(tiny_config, report_to=("wandb",)), tiny_data)
+
+
+def test_tensorboard_gets_the_metrics(tiny_config, tiny_data):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    config = dataclasses.replace(tiny_config, report_to=("tensorboard",), epochs=1)
+    train(config, tiny_data)
+    assert list(config.output_dir.rglob("events.out.tfevents*"))
+
+
+def test_processes_that_do_not_find_each_other_are_noticed(tiny_config, tiny_data, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were launched but each trains alone"):
+        train(tiny_config, tiny_data)
+
+
+def test_images_without_any_mask_serve_as_unlabelled(tiny_config, tiny_source):
+    bare = tiny_source.train.map(lambda row: {"mask": row["mask"] if row["id"] < "train_0002" else None})
+    from prevmatch.data.sources import TrainingData
+    from prevmatch.data.splits import select
+
+    labelled, unlabelled = select(bare, ["train_0000", "train_0001"])
+    data = TrainingData(source=tiny_source, labelled=labelled, unlabelled=unlabelled)
+    assert train(dataclasses.replace(tiny_config, epochs=1), data).final_miou >= 0
+
+
+def test_a_new_guide_needs_no_new_loop(tiny_config, tiny_data, monkeypatch):
+    """An EMA teacher as a guide, in the few lines that it takes."""
+    import prevmatch.loop
+    from prevmatch.guides import Guide
+    from prevmatch.models.frozen import tensors_of
+
+    teacher, asked = {}, []
+
+    def with_teacher(config, method, epoch, student, bank, forward):
+        def answer(weak, partner):
+            for name, tensor in tensors_of(student).items():
+                old = teacher.setdefault(name, tensor.clone())
+                if tensor.is_floating_point():
+                    old.lerp_(tensor, 0.1)
+            asked.append(epoch)
+            return forward(teacher, weak), forward(teacher, partner)
+
+        return [Guide(name="ema", answer=answer, threshold=0.2)]
+
+    monkeypatch.setattr(prevmatch.loop, "guides_of", with_teacher)
+    train(dataclasses.replace(tiny_config, method="unimatch"), tiny_data)
+    assert asked == [0, 0, 0, 1, 1, 1]
+    assert any("ema/mask_ratio" in line for line in lines(tiny_config.output_dir))
+
+
+def test_camvid_folder_trains(tmp_path, tiny_config):
+    for part, count in (("train", 4), ("val", 1)):
+        (tmp_path / part).mkdir()
+        (tmp_path / f"{part}annot").mkdir()
+        for i in range(count):
+            rng = np.random.default_rng(i)
+            Image.fromarray(rng.integers(0, 256, (36, 48, 3), dtype=np.uint8)).save(tmp_path / part / f"{i}.png")
+            Image.fromarray(rng.integers(0, 12, (36, 48), dtype=np.uint8)).save(tmp_path / f"{part}annot" / f"{i}.png")
+    config = dataclasses.replace(tiny_config, dataset="camvid", data_dir=tmp_path, split="1_2", epochs=1)
+    assert "bicyclist" in train(config).class_iou
+    with pytest.raises(ConfigError, match="--data_dir"):
+        train(dataclasses.replace(config, data_dir=None))
