@@ -56,3 +56,7 @@ def compare(
 def main() -> None:
     """Entry point of the `prevmatch` command."""
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict({"compare": compare}, use_underscores=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,8 +7,10 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import divide
 from PIL import Image
+from safetensors.torch import load_file
 
 from prevmatch import Segmenter, train
 from prevmatch.data.sources import table
@@ -187,6 +189,29 @@ def test_tracker_that_is_not_installed_is_an_error(tiny_config, tiny_data, monke
     monkeypatch.setattr("prevmatch.launch.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         train(dataclasses.replace(tiny_config, report_to=("wandb",)), tiny_data)
+
+
+def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
+    seen = []
+
+    def watched(network, images, window):
+        logits = network(images)
+        seen.append(logits.dtype)
+        return logits.argmax(1)
+
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr("prevmatch.evaluate.segment", watched)
+    AcceleratorState._reset_state(True)
+    try:
+        train(tiny_config, tiny_data)
+    finally:
+        AcceleratorState._reset_state(True)
+    content = json.loads((tiny_config.output_dir / "result.json").read_text())
+    assert content["environment"]["mixed_precision"] == "bf16"
+    assert set(seen) == {torch.float32}
+    assert all(
+        t.dtype != torch.bfloat16 for t in load_file(tiny_config.output_dir / "best/model.safetensors").values()
+    )
 
 
 def test_tensorboard_gets_the_metrics(tiny_config, tiny_data):

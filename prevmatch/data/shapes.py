@@ -1,8 +1,8 @@
 """Shapes: procedural scenes to try the trainer on; made in seconds, always the same, nothing to download.
 
 Objects of five classes overlap on a wavy ground. A class has its outline and its kind of texture, but colours, pitch,
-direction, size, light and sensor noise vary freely. A handful of labelled scenes therefore does not show what matters
-and what only happens to be so; many unlabelled ones do.
+direction, size, light and sensor noise vary freely, so a handful of labelled scenes does not show what matters and
+what only happens to be so.
 """
 
 import io
@@ -48,7 +48,7 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
         u = ((x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)) / radius
         v = ((y - center[1]) * np.cos(angle) - (x - center[0]) * np.sin(angle)) / radius * rng.uniform(0.8, 1.25)
         inside = outline(u, v)
-        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y), hue=label / (len(CLASSES) - 1)), image)
+        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y)), image)
         mask[inside] = label
     direction = rng.uniform(-1, 1, 2)
     light = rng.uniform(0.7, 1.2) * (1 + 0.6 * (direction[0] * (x - 0.5) + direction[1] * (y - 0.5)))
@@ -56,17 +56,10 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def _painted(rng: np.random.Generator, share: np.ndarray, hue: float | None = None) -> np.ndarray:
-    """Blend two random colours of some contrast by a map of shares (H, W) in [0, 1]: float (H, W, 3).
-
-    The first colour is greyish, or with a hue (in turns) lies around it, within a fifth of the colour circle.
-    """
-    first = rng.uniform(40, 215) + rng.uniform(-40, 40, 3)
-    if hue is not None:
-        turn = hue + rng.uniform(-1, 1) / 10
-        pure = np.clip(np.abs((6 * turn - np.array([3, 2, 4])) % 6 - 3) - 1, 0, 1)
-        first = rng.uniform(60, 235) * (1 - rng.uniform(0.3, 0.9) * (1 - pure))
-    second = first + rng.choice([-1, 1], 3) * rng.uniform(30, 70, 3)
+def _painted(rng: np.random.Generator, share: np.ndarray) -> np.ndarray:
+    """Blend a random colour and a clearly darker or lighter one by shares (H, W) in [0, 1]: float (H, W, 3)."""
+    first = rng.uniform(30, 225, 3)
+    second = first + (1 if first.mean() < 128 else -1) * rng.uniform(50, 130, 3)
     return first + share[..., None] * (second - first)
 
 

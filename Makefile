@@ -1,0 +1,40 @@
+# The commands of this project; each works on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := outputs/demo
+
+.PHONY: install demo test check clean
+
+install: .venv/installed
+
+demo: .venv/installed
+	@rm -rf $(DEMO)
+	@for method in supervised unimatch prevmatch; do \
+	  echo "== $$method" && \
+	  $(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/shapes.py \
+	    --method $$method --output_dir $(DEMO)/$$method || exit 1; \
+	done
+	@$(BIN)/prevmatch compare $(DEMO)/supervised $(DEMO)/unimatch $(DEMO)/prevmatch --output_dir $(DEMO)/comparison
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv outputs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,76 @@
+"""The recipes as a user starts them: real processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.py"))
+SMALL = ["--epochs", "1", "--num_workers", "0", "--split", "1_2", "--batch_size", "4", "--decoder_channels", "8"]
+
+
+def start(*command, **environment):
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_needs_no_torch_and_shows_command_and_settings(recipe):
+    code = (
+        f"import sys, runpy; sys.argv = ['{recipe}', '--help']\n"
+        f"try: runpy.run_path('recipes/{recipe}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'datasets' not in sys.modules"
+    )
+    done = start("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert f"accelerate launch recipes/{recipe}" in done.stdout
+    assert "--previous_guidance" in done.stdout
+
+
+def test_unknown_setting_is_rejected():
+    done = start("recipes/shapes.py", "--colour_jitter", "1")
+    assert done.returncode != 0
+    assert "colour_jitter" in done.stderr + done.stdout
+
+
+def test_impossible_setting_is_one_line(tmp_path):
+    done = start("recipes/shapes.py", "--epochs", "0", "--output_dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == "error: epochs is 0 but must be at least 1\n"
+
+
+def test_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
+    done = start("recipes/camvid.py", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is no CamVid folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipe_trains_under_accelerate_launch_and_runs_compare(tmp_path):
+    runs = []
+    for method in ("supervised", "prevmatch"):
+        runs.append(str(tmp_path / method))
+        done = start(
+            "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml", "recipes/shapes.py",
+            "--method", method, "--output_dir", runs[-1], *SMALL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "best mIoU" in done.stdout
+    done = start("-m", "prevmatch.cli", "compare", *runs, "--output_dir", str(tmp_path / "c"), "--count", "3")
+    assert done.returncode == 0, done.stderr
+    assert "| supervised |" in done.stdout
+    assert "| prevmatch  |" in done.stdout
+    assert (tmp_path / "c" / "side_by_side_1.png").is_file()
+    assert (tmp_path / "c" / "TABLE.md").read_text() in done.stdout + "\n"
+
+
+def test_compare_refuses_an_unfinished_run(tmp_path):
+    done = start("-m", "prevmatch.cli", "compare", str(tmp_path))
+    assert done.returncode == 1
+    assert "no finished run" in done.stderr
