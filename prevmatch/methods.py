@@ -24,7 +24,7 @@ class Method:
     strong: tuple[float, ...] = ()
     """One weight per strong view; each is mixed with a partner image by a CutMix box of its own."""
     feature: float = 0.0
-    """Weight of the view whose encoder features lose channels (UniMatch); 0 switches it off."""
+    """Weight of a further view, whose encoder features lose channels (UniMatch); 0 leaves it out."""
     feature_dropout: float = 0.5
     """Probability with which that view loses a channel."""
     guides: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Method:
     @property
     def uses_unlabelled(self) -> bool:
         """Whether the method looks at unlabelled images at all."""
-        return bool(self.strong or self.feature)
+        return bool(self.strong)
 
 
 SUPERVISED = Method()

@@ -2,7 +2,7 @@
 
     accelerate launch recipes/shapes.py --method prevmatch --output_dir outputs/shapes
 
-32 labelled and 480 unlabelled scenes of 80×80 pixels; the encoder starts from random weights.
+16 labelled and 496 unlabelled scenes of 80×80 pixels; the encoder starts from random weights.
 """
 
 from pathlib import Path
@@ -12,17 +12,19 @@ from prevmatch.config import TrainConfig
 
 SHAPES = TrainConfig(
     dataset="shapes",
-    split="1_16",
+    split="1_32",
     crop_size=65,
+    scale_range=(0.8, 1.25),
     encoder="test_resnet",
     encoder_weights="none",
     decoder_channels=32,
     low_level_channels=16,
     atrous_rates=(1, 2, 3),
     epochs=12,
-    batch_size=8,
-    lr=0.02,
+    batch_size=4,
+    lr=0.1,
     decoder_lr_multiplier=1.0,
+    eval_every=2,
     num_workers=1,
     output_dir=Path("outputs/shapes"),
 )

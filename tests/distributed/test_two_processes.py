@@ -44,7 +44,8 @@ def noted(bank, network):
     pushed.append(sum(t.double().sum().item() for t in bank.state_dict()["models"][-1].values()))
 PreviousModels.push = noted
 prevmatch.loop.train(config, data)
-(folder / f"rank{{accelerator.process_index}}.json").write_text(json.dumps({{"score": score, "pushed": pushed, "seen": seen}}))
+noted = {{"score": score, "pushed": pushed, "seen": seen}}
+(folder / f"rank{{accelerator.process_index}}.json").write_text(json.dumps(noted))
 """
 
 
