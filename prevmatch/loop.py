@@ -21,7 +21,7 @@ from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_a
 from prevmatch.launch import start_accelerator
 from prevmatch.logbook import Logbook
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
-from prevmatch.methods import Method, method_of, step
+from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.metrics import iou
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
@@ -133,7 +133,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["multiplier"]
 
 
-def build_supervised_loss(config: TrainConfig):  # type: ignore[no-untyped-def]
+def build_supervised_loss(config: TrainConfig) -> SupervisedLoss:
     """The loss of the labelled images: (logits, target) → scalar."""
     if config.supervised_loss == "ohem":
         return partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
@@ -144,9 +144,9 @@ def joins_bank(config: TrainConfig, state: TrainState) -> bool:
     """Whether the network joins the bank before the epoch that now begins (method.md, section 2)."""
     if state.epoch < config.bank_start_epoch:
         return False
-    return (
-        state.improved if config.bank_policy == "best" else state.epoch > 0 and state.epoch % config.bank_interval == 0
-    )
+    if config.bank_policy == "best":
+        return state.improved
+    return state.epoch > 0 and state.epoch % config.bank_interval == 0
 
 
 def guides_of(

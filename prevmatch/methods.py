@@ -16,6 +16,9 @@ from prevmatch.guides import Guide
 from prevmatch.losses import confidence_weighted, pixel_cross_entropy
 from prevmatch.views import Views, paste
 
+SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B, C, H, W), class ids (B, H, W)) → scalar."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -71,7 +74,7 @@ def step(
     *,
     method: Method,
     guides: Sequence[Guide] = (),
-    supervised_loss: Callable[[Tensor, Tensor], Tensor],
+    supervised_loss: SupervisedLoss,
 ) -> dict[str, Tensor]:
     """One training step's losses: a pure function of the network, the views and the guides, without a device sync.
 

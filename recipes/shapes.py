@@ -2,7 +2,8 @@
 
     accelerate launch recipes/shapes.py --method prevmatch --output_dir outputs/shapes
 
-16 labelled and 496 unlabelled scenes of 80×80 pixels; the encoder starts from random weights.
+16 labelled and 496 unlabelled scenes of 80×80 pixels. The encoder starts from random weights, so confidence grows slowly
+and the thresholds are lower than for pretrained encoders.
 """
 
 from pathlib import Path
@@ -13,6 +14,8 @@ from prevmatch.config import TrainConfig
 SHAPES = TrainConfig(
     dataset="shapes",
     split="1_32",
+    confidence_threshold=0.6,
+    previous_threshold=0.6,
     crop_size=65,
     scale_range=(0.8, 1.25),
     encoder="test_resnet",
@@ -22,7 +25,7 @@ SHAPES = TrainConfig(
     atrous_rates=(1, 2, 3),
     epochs=12,
     batch_size=4,
-    lr=0.1,
+    lr=0.05,
     decoder_lr_multiplier=1.0,
     eval_every=2,
     num_workers=1,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import datasets
+
 from prevmatch.data.sources import Source, table
 from prevmatch.errors import DataError
 
@@ -33,13 +35,12 @@ def load_camvid(folder: str | Path) -> Source:
     Raises DataError if the folder has neither.
     """
     folder = Path(folder)
-    for images, masks, void in LAYOUTS:  # noqa: B007
-        if (folder / images.format("train")).is_dir() and (folder / masks.format("train")).is_dir():
-            break
-    else:
+    fitting = [layout for layout in LAYOUTS if all((folder / kind.format("train")).is_dir() for kind in layout[:2])]
+    if not fitting:
         raise DataError(
             f"{folder} is no CamVid folder: it has neither images/train with masks/train nor train with trainannot"
         )
+    images, masks, void = fitting[0]
     train, val = (_pairs(folder / images.format(part), folder / masks.format(part)) for part in ("train", "val"))
     return Source(
         train=train,
@@ -50,7 +51,7 @@ def load_camvid(folder: str | Path) -> Source:
     )
 
 
-def _pairs(images: Path, masks: Path):  # type: ignore[no-untyped-def]
+def _pairs(images: Path, masks: Path) -> datasets.Dataset:
     """Table of the images in a folder; one whose mask NAME.png is not there is unlabelled."""
     files = (
         sorted(p for p in images.glob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg")) if images.is_dir() else []

@@ -4,8 +4,9 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from safetensors.torch import load_file, save_file
@@ -17,6 +18,7 @@ from prevmatch.errors import CheckpointError
 from prevmatch.files import replace_folder
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
 from prevmatch.models.encoder import build_encoder
+from prevmatch.predict import ImageLike, predict
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -72,11 +74,13 @@ class Segmenter(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def predict(self, images, **options):  # type: ignore[no-untyped-def]
-        """Class ids of one image or a list of images, at their own size; see `prevmatch.predict.predict`."""
-        from prevmatch.predict import predict
-
-        return predict(self, images, **options)
+    @overload
+    def predict(self, images: ImageLike) -> np.ndarray: ...
+    @overload
+    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...]) -> list[np.ndarray]: ...
+    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...]) -> np.ndarray | list[np.ndarray]:
+        """Class ids uint8 (H, W) of one image, or of each of a list, at its own size; see `prevmatch.predict`."""
+        return predict(self, images)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, which is replaced as a whole."""
@@ -152,7 +156,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], source: str | Path
     model.load_state_dict(state)
 
 
-def _download(repo: str, **options) -> Path:  # type: ignore[no-untyped-def]
+def _download(repo: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(repo, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE], **options))
     except Exception as error:
@@ -173,5 +177,5 @@ def _read_config(path: Path) -> SegmenterConfig:
         raise CheckpointError(f"{path} is not the configuration of a prevmatch Segmenter ({error})") from error
 
 
-def _tuples(value):  # type: ignore[no-untyped-def]
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
