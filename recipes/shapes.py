@@ -2,8 +2,8 @@
 
     accelerate launch recipes/shapes.py --method prevmatch --output_dir outputs/shapes
 
-16 labelled and 496 unlabelled scenes of 80×80 pixels. The encoder starts from random weights, so confidence grows slowly
-and the thresholds are lower than for pretrained encoders.
+16 labelled and 496 unlabelled scenes of 80×80 pixels. The encoder starts from random weights, so confidence grows
+slowly and the thresholds are lower than for pretrained encoders.
 """
 
 from pathlib import Path
