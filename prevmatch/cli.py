@@ -30,10 +30,10 @@ def run_recipe(default: TrainConfig, description: str | None = None) -> None:
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
-    """Run a command; an error that this package raised on purpose becomes one line on stderr and exit status 1."""
+    """Run a command; an error raised on purpose, or by the file system, becomes one line and exit status 1."""
     try:
         return command()
-    except PrevMatchError as error:
+    except (PrevMatchError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

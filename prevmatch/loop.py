@@ -50,7 +50,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
     total_steps = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
     set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
-    open_output_dir(config, accelerator)
+    open_output_dir(config, data, accelerator)
 
     with Logbook(accelerator, config, batches=config.epochs * len(loader)) as logbook:
         for epoch in range(config.epochs):

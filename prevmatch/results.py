@@ -35,8 +35,11 @@ class TrainResult:
     output_dir: Path
 
 
-def open_output_dir(config: TrainConfig, accelerator: Accelerator) -> None:
-    """Create the folder and write config.json; raises ConfigError if it holds a run that may not be replaced."""
+def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> None:
+    """Create the folder, write config.json, and say what is going to be trained.
+
+    Raises ConfigError if the folder cannot be written or holds a run that may not be replaced.
+    """
     folder = config.output_dir
     if accelerator.is_main_process:
         earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
@@ -53,6 +56,13 @@ def open_output_dir(config: TrainConfig, accelerator: Accelerator) -> None:
         except OSError as error:
             raise ConfigError(f"output_dir {folder} cannot be written ({error.strerror}); choose another") from error
     accelerator.wait_for_everyone()
+    previous = " with previous guidance" if config.previous_guidance and config.method != "prevmatch" else ""
+    accelerator.print(
+        f"{config.method}{previous}, {config.encoder}: {len(data.labelled)} labelled and {len(data.unlabelled)} "
+        f"unlabelled images, {len(data.val)} for validation, {data.source.num_classes} classes; "
+        f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}; "
+        f"output in {folder}"
+    )
     settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
     accelerator.init_trackers("prevmatch", config=settings)
 

@@ -1,5 +1,6 @@
 """A timm encoder reduced to the two features that DeepLabV3+ reads: stride 4 and stride 16."""
 
+import logging
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ from prevmatch.config import IMAGENET_MEAN, IMAGENET_STD
 from prevmatch.errors import CheckpointError, ConfigError
 
 LOW_STRIDE, HIGH_STRIDE = 4, 16
+
+# It warns of the classifier that a feature extractor drops; whether weights fit is checked here.
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 
 RGB = tuple[float, float, float]

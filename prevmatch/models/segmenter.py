@@ -9,6 +9,7 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, interpolate
@@ -83,11 +84,19 @@ class Segmenter(nn.Module):
         return predict(self, images)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`, which is replaced as a whole."""
-        with replace_folder(folder) as aside:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, aside / WEIGHTS_FILE)
-            config = {"library_name": "prevmatch", **dataclasses.asdict(self.config)}
-            (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        """Write `config.json` and `model.safetensors` into `folder`, which is replaced as a whole.
+
+        Raises CheckpointError if it cannot be written; what was in the folder then stays.
+        """
+        config = {"library_name": "prevmatch", **dataclasses.asdict(self.config)}
+        try:
+            with replace_folder(folder) as aside:
+                save_file({k: v.contiguous() for k, v in self.state_dict().items()}, aside / WEIGHTS_FILE)
+                (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"model folder {folder} cannot be written ({error}); free space or choose another"
+            ) from error
 
     @classmethod
     def from_pretrained(
