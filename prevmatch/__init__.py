@@ -19,15 +19,12 @@ _HOMES = {
     "TrainResult": "prevmatch.results",
     "train": "prevmatch.loop",
 }
+_MODULES = ("bank", "config", "evaluate", "guides", "losses", "methods", "metrics", "schedule", "views")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in _SUBMODULES:
+    if name in _MODULES:
         return import_module(f"prevmatch.{name}")
     raise AttributeError(f"module 'prevmatch' has no attribute {name!r}")
-
-
-# `import prevmatch; prevmatch.losses.…` works without importing every room up front.
-_SUBMODULES = ("bank", "config", "evaluate", "losses", "methods", "metrics", "schedule", "views")
