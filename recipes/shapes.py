@@ -3,7 +3,7 @@
     accelerate launch recipes/shapes.py --method prevmatch --output_dir outputs/shapes
 
 16 labelled and 496 unlabelled scenes of 80×80 pixels. The encoder starts from random weights, so confidence grows
-slowly and the thresholds are lower than for pretrained encoders.
+slowly: the thresholds are lower than for pretrained encoders, and the first versions do not join the bank.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ SHAPES = TrainConfig(
     split="1_32",
     confidence_threshold=0.6,
     previous_threshold=0.6,
+    bank_start_epoch=3,
     crop_size=65,
     scale_range=(0.8, 1.25),
     encoder="test_resnet",
@@ -23,11 +24,11 @@ SHAPES = TrainConfig(
     decoder_channels=32,
     low_level_channels=16,
     atrous_rates=(1, 2, 3),
-    epochs=12,
+    epochs=9,
     batch_size=4,
     lr=0.05,
     decoder_lr_multiplier=1.0,
-    eval_every=2,
+    eval_every=3,
     num_workers=1,
     output_dir=Path("outputs/shapes"),
 )
