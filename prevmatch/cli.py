@@ -18,10 +18,12 @@ def run_recipe(default: TrainConfig, description: str | None = None) -> None:
 
     def start() -> None:
         config = tyro.cli(TrainConfig, default=default, description=description, use_underscores=True)
+        from accelerate import PartialState
+
         from prevmatch.loop import train
 
         result = train(config)
-        print(
+        PartialState().print(
             f"best mIoU {result.best_miou:.2f} % (epoch {result.best_epoch}), final {result.final_miou:.2f} %, "
             f"{result.seconds_per_iteration:.3f} s per iteration; see {result.output_dir}"
         )

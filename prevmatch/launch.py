@@ -1,6 +1,7 @@
 """Starting Accelerate as the settings ask, and noticing a launch that went wrong."""
 
 import os
+import warnings
 from importlib.util import find_spec
 
 from accelerate import Accelerator
@@ -19,6 +20,8 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     for tracker in config.report_to:
         if find_spec(tracker) is None:
             raise ConfigError(f"report_to names {tracker}, which is not installed; run: pip install {tracker}")
+    # torch 2.15 renames the DDP option below; Accelerate does not know the new name yet.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
     accelerator = Accelerator(
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=list(config.report_to) or None,
