@@ -12,6 +12,9 @@ MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
+IGNORE_INDEX = 255
+"""The class id of pixels that do not count."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

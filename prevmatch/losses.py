@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy as pixel_cross_entropy
 
-from prevmatch.config import Weighting
-
-IGNORE_INDEX = 255
+from prevmatch.config import IGNORE_INDEX, Weighting
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from prevmatch.data.sources import IGNORE_INDEX
+from prevmatch.config import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

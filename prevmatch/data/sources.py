@@ -9,11 +9,9 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import IGNORE_INDEX, TrainConfig
 from prevmatch.data.splits import every_nth, select
 from prevmatch.errors import ConfigError, DataError
-
-IGNORE_INDEX = 255
 
 FEATURES = datasets.Features(
     # Pixels are decoded by `read_image` and `read_mask`; `decode=False` keeps rows as {"bytes", "path"}.

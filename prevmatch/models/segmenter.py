@@ -31,9 +31,15 @@ class Segmenter(nn.Module):
     `encoder_weights` ("none", "timm" or a file) only matters for a network that is about to be trained.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: SegmenterConfig, *, encoder_weights: str = "none"):
         super().__init__()
         self.config = config
+        # On the device with the network: made anew for each batch they would make the host wait for the copy.
+        self.register_buffer("pixel_mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
         self.encoder, (low, high) = build_encoder(config.encoder, weights=encoder_weights)
         self.decoder = DeepLabV3PlusDecoder(
             low,
@@ -66,9 +72,7 @@ class Segmenter(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on (float32)."""
-        mean = torch.tensor(self.config.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.config.std, device=images.device).view(3, 1, 1)
-        return (images / 255 - mean) / std
+        return (images / 255 - self.pixel_mean) / self.pixel_std
 
     @property
     def device(self) -> torch.device:

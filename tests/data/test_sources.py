@@ -40,8 +40,7 @@ def test_pair_is_read_as_rgb_and_ids(files, source):
 
 def test_palette_masks_give_their_indices_not_their_colours(files, source):
     ids = np.asarray(Image.open(files / "a.png"))
-    coloured = Image.fromarray(ids).convert("P")
-    coloured = Image.fromarray(ids, mode="P")
+    coloured = Image.fromarray(ids)
     coloured.putpalette([200, 10, 10] * 256)
     coloured.save(files / "p.png")
     assert np.array_equal(read_mask(row(files, mask="p.png"), source), ids)
