@@ -22,18 +22,20 @@ def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12) -> str:
 
     The runs must be finished and of one data set. Raises DataError where one has no result.json.
     """
+    if not runs:
+        raise DataError("no run is named; give the output folders of finished runs")
     results = [_read_result(run) for run in runs]
-    table = score_table(results)
-    data = load_training_data(TrainConfig.from_json(results[0]["config"]))
-    # Runs of different data cannot be laid side by side.
     kinds = {(r["config"]["dataset"], tuple(r["class_iou"])) for r in results}
     if len(kinds) > 1:
         raise DataError("the runs are of different data sets; compare runs of one")
+    table = score_table(results)
+    config = TrainConfig.from_json(results[0]["config"])
+    data = load_training_data(config)
     models = [Segmenter.from_pretrained(run / "best") for run in runs]
     output_dir.mkdir(parents=True, exist_ok=True)
     captions = ["image", "truth", *(_name(result) for result in results)]
     chosen = np.linspace(0, len(data.val) - 1, min(count, len(data.val))).round().astype(int)
-    rows = [_row(data, int(index), models) for index in chosen]
+    rows = [_row(data, int(index), models, config.image_size) for index in chosen]
     for start in range(0, len(rows), ROWS_PER_SHEET):
         sheet = grid(rows[start : start + ROWS_PER_SHEET], captions)
         names = legend(data.source.class_names, data.source.palette, width=sheet.width)
@@ -59,8 +61,8 @@ def score_table(results: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def _row(data: TrainingData, index: int, models: Sequence[Segmenter]) -> list[Image.Image]:
-    image, mask = read_pair(data.val[index], data.source, data.image_size)
+def _row(data: TrainingData, index: int, models: Sequence[Segmenter], image_size: int | None) -> list[Image.Image]:
+    image, mask = read_pair(data.val[index], data.source, image_size)
     truth = np.array(mask)
     predictions = [model.predict(image) for model in models]
     palette = data.source.palette

@@ -109,13 +109,17 @@ def build_loaders(
         data,
         batch_size=config.batch_size,
         processes=processes,
+        image_size=config.image_size,
         crop_size=config.crop_size,
         scale_range=config.scale_range,
         seed=config.seed,
         unlabelled=method.uses_unlabelled,
         num_workers=config.num_workers,
     )
-    return training, evaluation_loader(data, rank=rank, processes=processes, num_workers=config.num_workers)
+    validation = evaluation_loader(
+        data, image_size=config.image_size, rank=rank, processes=processes, num_workers=config.num_workers
+    )
+    return training, validation
 
 
 def build_optimizer(config: TrainConfig, student: Segmenter) -> torch.optim.Optimizer:

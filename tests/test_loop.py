@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from prevmatch import Segmenter, train
 from prevmatch.data.sources import table
 from prevmatch.errors import ConfigError, DataError, TrainingError
+from prevmatch.evaluate import evaluate
 from prevmatch.loop import joins_bank
 from prevmatch.state import TrainState
 
@@ -95,6 +96,21 @@ def test_evaluation_can_be_rarer_but_never_misses_the_last_epoch(tiny_config, ti
     config = dataclasses.replace(tiny_config, epochs=5, eval_every=3, method="supervised")
     train(config, tiny_data)
     assert [line["epoch"] for line in lines(config.output_dir) if "epoch" in line] == [2, 4]
+
+
+def test_image_size_also_holds_for_data_handed_to_train(tiny_config, tiny_data, monkeypatch):
+    import prevmatch.loop
+
+    sizes = []
+
+    def watched(network, samples, **options):
+        samples = list(samples)
+        sizes.extend(tuple(image.shape[1:]) for image, _ in samples)
+        return evaluate(network, samples, **options)
+
+    monkeypatch.setattr(prevmatch.loop, "evaluate", watched)
+    train(dataclasses.replace(tiny_config, image_size=40, epochs=1, method="supervised"), tiny_data)
+    assert set(sizes) == {(40, 40)}
 
 
 def test_sliding_window_evaluation_runs_and_is_kept_with_the_model(tiny_config, tiny_data):

@@ -70,6 +70,12 @@ def test_recipe_trains_under_accelerate_launch_and_runs_compare(tmp_path):
     assert (tmp_path / "c" / "TABLE.md").read_text() in done.stdout + "\n"
 
 
+def test_compare_without_runs_says_what_it_needs():
+    done = start("-m", "prevmatch.cli", "compare")
+    assert done.returncode == 1
+    assert done.stderr == "error: no run is named; give the output folders of finished runs\n"
+
+
 def test_compare_refuses_an_unfinished_run(tmp_path):
     done = start("-m", "prevmatch.cli", "compare", str(tmp_path))
     assert done.returncode == 1

@@ -52,15 +52,21 @@ class TripleDataset(Dataset):
     """Decodes and crops triples; every random choice follows from (seed, epoch, position)."""
 
     def __init__(
-        self, data: TrainingData, *, crop_size: int, scale_range: tuple[float, float], seed: int, unlabelled: bool
+        self,
+        data: TrainingData,
+        *,
+        image_size: int | None,
+        crop_size: int,
+        scale_range: tuple[float, float],
+        seed: int,
+        unlabelled: bool,
     ):
-        self.data, self.crop_size, self.scale_range = data, crop_size, scale_range
+        self.data, self.image_size, self.crop_size, self.scale_range = data, image_size, crop_size, scale_range
         self.seed, self.unlabelled = seed, unlabelled
 
     def __getitem__(self, triple: Triple) -> dict:
         rng = np.random.default_rng((self.seed, triple.epoch, triple.position, 0))
-        size = self.data.image_size
-        image, mask = read_pair(self.data.labelled[triple.labelled], self.data.source, size)
+        image, mask = read_pair(self.data.labelled[triple.labelled], self.data.source, self.image_size)
         crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
         sample = {
             "key": (triple.epoch, triple.position),
@@ -72,23 +78,23 @@ class TripleDataset(Dataset):
                 ("weak", triple.unlabelled, "valid"),
                 ("partner", triple.partner, "partner_valid"),
             ):
-                image = read_image(self.data.unlabelled[row], size)
+                image = read_image(self.data.unlabelled[row], self.image_size)
                 crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
                 sample |= {name: crop_image(image, crop), valid: crop_valid(crop)}
         return sample
 
 
 class PairDataset(Dataset):
-    """Whole validation images with their masks, at their own size."""
+    """Whole validation images with their masks."""
 
-    def __init__(self, data: TrainingData):
-        self.data = data
+    def __init__(self, data: TrainingData, *, image_size: int | None):
+        self.data, self.image_size = data, image_size
 
     def __len__(self) -> int:
         return len(self.data.val)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = read_pair(self.data.val[index], self.data.source, self.data.image_size)
+        image, mask = read_pair(self.data.val[index], self.data.source, self.image_size)
         return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), torch.from_numpy(np.array(mask))
 
 
@@ -97,6 +103,7 @@ def training_loader(
     *,
     batch_size: int,
     processes: int,
+    image_size: int | None,
     crop_size: int,
     scale_range: tuple[float, float],
     seed: int,
@@ -115,7 +122,14 @@ def training_loader(
             f"there are {len(data.unlabelled)} unlabelled images but a step takes {batch_size * processes}; "
             "lower batch_size"
         )
-    dataset = TripleDataset(data, crop_size=crop_size, scale_range=scale_range, seed=seed, unlabelled=unlabelled)
+    dataset = TripleDataset(
+        data,
+        image_size=image_size,
+        crop_size=crop_size,
+        scale_range=scale_range,
+        seed=seed,
+        unlabelled=unlabelled,
+    )
     return DataLoader(
         dataset,
         sampler=TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed),
@@ -128,9 +142,11 @@ def training_loader(
     )
 
 
-def evaluation_loader(data: TrainingData, *, rank: int, processes: int, num_workers: int) -> DataLoader:
+def evaluation_loader(
+    data: TrainingData, *, image_size: int | None, rank: int, processes: int, num_workers: int
+) -> DataLoader:
     """This process's share of the validation images, one at a time: every processes-th, no image twice."""
-    share = Subset(PairDataset(data), range(rank, len(data.val), processes))
+    share = Subset(PairDataset(data, image_size=image_size), range(rank, len(data.val), processes))
     return DataLoader(share, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
 
 

@@ -46,8 +46,6 @@ class TrainingData:
     source: Source
     labelled: datasets.Dataset
     unlabelled: datasets.Dataset
-    image_size: int | None = None
-    """Long side in pixels that every image is brought to when read; None keeps the files' size."""
 
     @property
     def val(self) -> datasets.Dataset:
@@ -72,7 +70,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
             raise ConfigError("dataset is not set; name one, or hand the data to train() directly")
     labelled_ids = every_nth(source.train["id"], config.split)
     labelled, unlabelled = select(source.train, labelled_ids)
-    return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled, image_size=config.image_size)
+    return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled)
 
 
 def table(ids: Sequence[str], images: Sequence[dict], masks: Sequence[dict | None]) -> datasets.Dataset:

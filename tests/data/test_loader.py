@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 from conftest import divide
@@ -12,6 +10,7 @@ def loader_of(data, **changes):
     options = {
         "batch_size": 2,
         "processes": 1,
+        "image_size": None,
         "crop_size": 33,
         "scale_range": (0.5, 2.0),
         "seed": 0,
@@ -75,13 +74,14 @@ def test_fewer_images_than_a_batch_is_an_error(tiny_data):
 
 
 def test_processes_share_the_validation_images_without_overlap(tiny_data):
-    shares = [list(evaluation_loader(tiny_data, rank=r, processes=2, num_workers=0)) for r in range(2)]
+    shares = [
+        list(evaluation_loader(tiny_data, image_size=None, rank=r, processes=2, num_workers=0)) for r in range(2)
+    ]
     assert [len(share) for share in shares] == [2, 1]
     assert shares[0][0][0].shape == (3, 80, 80)
 
 
 def test_images_can_be_read_at_another_size(tiny_source):
-    data = dataclasses.replace(divide(tiny_source), image_size=40)
-    image, mask = next(iter(evaluation_loader(data, rank=0, processes=1, num_workers=0)))
+    image, mask = next(iter(evaluation_loader(divide(tiny_source), image_size=40, rank=0, processes=1, num_workers=0)))
     assert image.shape == (3, 40, 40)
     assert mask.shape == (40, 40)

@@ -29,7 +29,9 @@ data = divide(load_shapes(train=16, val=3))
 accelerator = start_accelerator(config)
 prevmatch.loop.set_seed(0)
 student = prevmatch.loop.build_student(config, data, accelerator)
-loader = evaluation_loader(data, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0)
+loader = evaluation_loader(
+    data, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
+)
 score = prevmatch.loop.score(student, build_skeleton(student.config), loader, config, accelerator)
 
 # What each process saw and pushed to its bank in a whole run.

@@ -147,6 +147,10 @@ def test_predict_restores_train_mode_and_names_what_it_cannot_read(model, tmp_pa
     model.train()
     model.predict(np.zeros((8, 8, 3), dtype=np.uint8))
     assert model.training
+    Image.effect_noise((64, 64), 50).save(tmp_path / "torn.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "torn.png").read_bytes()[:500])
+    with pytest.raises(DataError, match=r"torn\.png cannot be read as an image"):
+        model.predict(tmp_path / "torn.png")
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError, match=r"a\.txt cannot be read as an image"):
         model.predict(tmp_path / "a.txt")
