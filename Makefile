@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: install demo test check clean
+# What `make reproduce-table` runs; the others of METHODS, ENCODERS, SPLITS, SEEDS default to the published table.
+RECIPE ?= shapes
+RESULTS_DIR ?= results
+
+.PHONY: install demo reproduce-table test check clean
 
 install: .venv/installed
 
@@ -15,6 +19,12 @@ demo: .venv/installed
 	    --method $$method --output_dir $(DEMO)/$$method || exit 1; \
 	done
 	@$(BIN)/prevmatch compare $(DEMO)/supervised $(DEMO)/unimatch $(DEMO)/prevmatch --output_dir $(DEMO)/comparison
+
+reproduce-table: .venv/installed
+	@$(BIN)/prevmatch table --recipe recipes/$(RECIPE).py --results_dir $(RESULTS_DIR) \
+	  $(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(METHODS),--methods $(METHODS)) \
+	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") $(if $(ONLY_PLAN),--only_plan)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import DataConfig, DatasetName, TableConfig, TrainConfig
 from prevmatch.errors import PrevMatchError
 
 Value = TypeVar("Value")
@@ -55,9 +55,107 @@ def compare(
     print(f"\npictures: {output_dir}")
 
 
+def prepare(
+    name: tyro.conf.Positional[DatasetName],
+    /,
+    *,
+    output_dir: Path,
+    data_dir: Path | None = None,
+    splits_dir: str | None = None,
+    mask_colours: str | None = None,
+    decoded: bool = False,
+    allow_incomplete: bool = False,
+    rows_per_shard: int = 0,
+    push_to_hub: str | None = None,
+) -> None:
+    """Make a raw data set into one self-contained folder of parquet files that `datasets` loads.
+
+    Args:
+        name: Which data set.
+        output_dir: Where it goes; an interrupted preparation goes on.
+        data_dir: The raw folder.
+        splits_dir: Folder or mirror of the published lists (Pascal needs them to know its images).
+        mask_colours: What the colours of RGB masks mean: voc, cityscapes, or a file.
+        decoded: Store pixels instead of compressed files: more space, nearly no decoding.
+        allow_incomplete: Accept other image counts than the published ones.
+        rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
+        push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
+    """
+    from prevmatch.data.loading import load_source
+    from prevmatch.data.prepare import COUNTS, Preparation, check_counts, push
+    from prevmatch.data.prepare import prepare as write
+
+    config = DataConfig(dataset=name, data_dir=data_dir, splits_dir=splits_dir, mask_colours=mask_colours)
+    source = load_source(config)
+    for note in source.notes:
+        print(note)
+    if name in COUNTS and not allow_incomplete:
+        check_counts(source, name)
+    job = Preparation(source=source, name=name, output_dir=output_dir, decoded=decoded, rows_per_shard=rows_per_shard)
+    write(job)
+    print(f"{len(source.train)} training and {len(source.val)} validation images in {output_dir}")
+    if push_to_hub is not None:
+        print(push(output_dir, push_to_hub))
+
+
+def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
+    """Make a checkpoint released with the paper into a folder that `from_pretrained` loads.
+
+    Args:
+        file: A released .pth file; read weights-only.
+        output_dir: Where the model folder goes.
+    """
+    from prevmatch.convert import convert as convert_checkpoint
+
+    print(convert_checkpoint(file, output_dir))
+
+
+def evaluate(
+    model: tyro.conf.Positional[str],
+    /,
+    *,
+    data: tyro.conf.OmitArgPrefixes[DataConfig],
+    eval_window: int | None = None,
+    num_workers: int = 2,
+    output_dir: Path | None = None,
+) -> None:
+    """Print per-class IoU and mIoU of a model on a data set's validation images, by the published protocol.
+
+    Args:
+        model: A model folder or Hub repository.
+        data: Which data.
+        eval_window: Side of a sliding window; by default the model knows whether it needs one.
+        num_workers: Loader processes.
+        output_dir: Also write evaluation.json there.
+    """
+    from accelerate import PartialState
+
+    from prevmatch.scoring import score, write_evaluation
+
+    evaluation = score(model, data, window=eval_window, num_workers=num_workers)
+    PartialState().print(evaluation.table())
+    if output_dir is not None and PartialState().is_main_process:
+        write_evaluation(evaluation, output_dir)
+
+
+def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = False) -> None:
+    """Run what is missing of a published table, method × encoder × split × seed, and write TABLE.md.
+
+    Args:
+        plan: What to run.
+        only_plan: Show the plan and the table of what is done, and stop.
+    """
+    from prevmatch.reproduce import reproduce
+
+    print(f"\n{reproduce(plan, only_plan=only_plan)}\nwritten to {plan.results_dir / 'TABLE.md'}")
+
+
 def main() -> None:
     """Entry point of the `prevmatch` command."""
-    or_exit(lambda: tyro.extras.subcommand_cli_from_dict({"compare": compare}, use_underscores=True))
+    commands: dict[str, Callable[..., Any]] = {
+        "prepare": prepare, "evaluate": evaluate, "convert": convert, "table": table, "compare": compare,
+    }  # fmt: skip
+    or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 
 
 if __name__ == "__main__":

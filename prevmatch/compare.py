@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 
 from prevmatch.config import TrainConfig
-from prevmatch.data.sources import TrainingData, load_training_data, read_pair
+from prevmatch.data.loading import load_training_data
+from prevmatch.data.reading import read_pair
+from prevmatch.data.sources import TrainingData
 from prevmatch.errors import DataError
 from prevmatch.files import write_text
 from prevmatch.models.segmenter import Segmenter

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from prevmatch.errors import ConfigError
 
-DatasetName = Literal["camvid", "shapes"]
+DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
@@ -43,6 +43,8 @@ class SegmenterConfig:
     """One RGB colour (0..255) per class; empty for the default palette."""
     eval_window: int | None = None
     """Side in pixels of the sliding evaluation window; None segments the whole image at once."""
+    image_size: int | None = None
+    """Long side in pixels that images are brought to before they are segmented; None takes them as they are."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "num_classes", "decoder_channels", "low_level_channels")
@@ -52,22 +54,53 @@ class SegmenterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """All settings of a training run; a recipe is an instance of this class."""
+class DataConfig:
+    """Which data there is, and which of it counts as labelled."""
 
-    # ---- data
     dataset: DatasetName | None = None
     """Which source to train on; None when the data is handed to `train` directly."""
     data_dir: Path | None = None
-    """Folder of the data set; `shapes` needs none."""
-    split: str = "1_16"
-    """Which images count as labelled: `1_N` takes every N-th name of the sorted training list, from the first on."""
+    """Folder of the data set, raw or written by `prevmatch prepare`; `shapes` needs none."""
+    dataset_name: str | None = None
+    """A data set on the Hub, or a folder that `datasets` loads, instead of data_dir."""
+    image_column: str = "image"
+    """Column of the images in dataset_name."""
+    mask_column: str = "mask"
+    """Column of the masks in dataset_name."""
+    mask_colours: str | None = None
+    """What the colours of RGB masks mean: voc, cityscapes, or a file with a line `name: r, g, b` per class."""
+    split: str | None = None
+    """Which images are labelled: a published list (92, 1_16, priority_1_8, a folder in splits_dir), `1_N` for every
+    N-th name where no lists are published, or None for every image that has a mask."""
+    splits_dir: str | None = None
+    """Folder with lists laid out as the published ones, or the address of a mirror of them."""
+    labelled: str | None = None
+    """Draw the labelled images instead of using a split: a number (100) or a share (5%) of those that have a mask,
+    such that every class occurs if possible."""
+    split_seed: int = 0
+    """Seed of that draw and of the validation images held out; `seed` leaves them as they are."""
+    val_share: float = 0.2
+    """Share of the labelled images held out for validation where custom data has no validation part."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
+        _at_least(self, 0, "split_seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig):
+    """All settings of a training run; a recipe is an instance of this class."""
+
+    # ---- training images
     image_size: int | None = None
-    """Resize every image and mask so that the long side has this many pixels; None keeps the files' size."""
+    """Resize every image and mask so that the long side has this many pixels; None keeps the files' size, 0 brings
+    images that are mostly longer than 1536 to 1024. The model remembers it."""
     crop_size: int = 321
-    """Side of the square training crops in pixels."""
+    """Side of the square training crops in pixels; 0 fits it to the images."""
     scale_range: tuple[float, float] = (0.5, 2.0)
     """The long side is scaled to an integer drawn uniformly from this range times its length."""
+    epoch_images: int = 0
+    """Unlabelled images in an epoch; 0 takes each once. Fewer ones are repeated, of more a random part is taken."""
     num_workers: int = 4
     """Loader processes per training process."""
 
@@ -88,7 +121,7 @@ class TrainConfig:
     """When the network joins the bank: after a new best validation mIoU (as published, this follows validation
     labels), or every `bank_interval` epochs."""
     bank_interval: int = 1
-    """Epochs between joins under the policy `interval`."""
+    """Epochs between joins under the policy `interval`; 0 makes 25 joins in a run."""
     bank_start_epoch: int = 0
     """No network joins before this epoch (base_only_epoch)."""
     ensemble_size: int = 3
@@ -110,13 +143,16 @@ class TrainConfig:
 
     # ---- optimisation
     epochs: int = 80
-    """One epoch is one pass over the unlabelled images."""
+    """One epoch is one pass over the unlabelled images, or over epoch_images of them; 0 fits both to their number."""
     batch_size: int = 8
     """Labelled images per process and step; as many unlabelled ones come on top."""
+    total_batch_size: int | None = None
+    """Labelled images per optimiser step, over all processes, that the settings were chosen for; a run that differs
+    says so."""
     gradient_accumulation_steps: int = 1
     """Batches per optimiser step."""
     lr: float = 0.001
-    """Base learning rate of the encoder."""
+    """Base learning rate of the encoder; 0 fits it to the length of the schedule."""
     decoder_lr_multiplier: float = 10.0
     """The decoder's learning rate is lr times this."""
     momentum: float = 0.9
@@ -147,21 +183,28 @@ class TrainConfig:
     """Trackers that receive the metrics."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(
-            self, 1, "crop_size", "bank_capacity", "bank_interval", "ensemble_size", "epochs",
-            "gradient_accumulation_steps", "eval_every", "logging_steps", "decoder_channels", "low_level_channels",
+            self, 1, "bank_capacity", "ensemble_size", "gradient_accumulation_steps", "eval_every", "logging_steps",
+            "decoder_channels", "low_level_channels",
         )  # fmt: skip
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
-        _at_least(self, 0, "num_workers", "bank_start_epoch", "momentum", "weight_decay", "ohem_min_kept", "seed")
+        _at_least(
+            self, 0, "crop_size", "epoch_images", "num_workers", "bank_interval", "bank_start_epoch", "epochs", "lr",
+            "momentum", "weight_decay", "ohem_min_kept", "seed",
+        )  # fmt: skip
         for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")
-        _check(self.lr > 0, f"lr is {self.lr} but must be positive")
+        _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
         _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
-        low, high = self.scale_range
-        _check(0 < low <= high, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high")
+        smallest, largest = self.scale_range
+        _check(
+            0 < smallest <= largest, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high"
+        )
         for name in ("image_size", "eval_window"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"{name} is {value} but must be at least 1, or None")
+            low = 0 if name == "image_size" else 1
+            _check(value is None or value >= low, f"{name} is {value} but must be at least {low}, or None")
 
     def to_json(self) -> dict:
         """All settings as plain JSON values."""
@@ -175,6 +218,30 @@ class TrainConfig:
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         paths = {k: Path(values[k]) for k in ("data_dir", "output_dir") if values.get(k) is not None}
         return cls(**values | paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """Which runs make a table: methods × encoders × splits × seeds of one recipe."""
+
+    recipe: Path
+    """The recipe's file; its name says which published table belongs to it."""
+    methods: tuple[MethodName, ...] = ("supervised", "unimatch", "prevmatch")
+    """Methods to compare."""
+    encoders: tuple[str, ...] = ()
+    """timm encoders; none means those of the published table, or else the recipe's own."""
+    splits: tuple[str, ...] = ()
+    """Splits; none means those of the published table, or else the recipe's own."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A run for each; the table shows mean and standard deviation."""
+    data_dir: Path | None = None
+    """Folder of the data set."""
+    args: str = ""
+    """More arguments for the recipe, the same for all runs."""
+    launch: str = ""
+    """Arguments for `accelerate launch`."""
+    results_dir: Path = Path("results")
+    """Where the runs and the tables go."""
 
 
 def _check(holds: bool, message: str) -> None:

@@ -31,11 +31,13 @@ def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
     return scores
 
 
-def segment(network: Network, image: Tensor, window: int | None) -> Tensor:
-    """Class ids (1, H, W), int64, of a normalised image (1, 3, H, W)."""
+def class_scores(network: Network, image: Tensor, window: int | None) -> Tensor:
+    """Scores (1, C, H, W) whose largest names the class of each pixel of a normalised image (1, 3, H, W).
+
+    They are logits of the whole image, or sums of probabilities over sliding windows.
+    """
     with torch.no_grad():
-        scores = network(image) if window is None else sliding_window(network, image, window)
-    return scores.argmax(dim=1)
+        return network(image) if window is None else sliding_window(network, image, window)
 
 
 def evaluate(
@@ -53,6 +55,6 @@ def evaluate(
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for image, mask in samples:
-        pred = segment(network, normalize(image.to(device, non_blocking=True)[None]), window)
-        confusion += confusion_matrix(pred[0], mask.to(device, non_blocking=True), num_classes)
+        scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window)
+        confusion += confusion_matrix(scores.argmax(dim=1)[0], mask.to(device, non_blocking=True), num_classes)
     return confusion

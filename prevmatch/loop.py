@@ -14,9 +14,11 @@ from tqdm import tqdm
 from prevmatch.bank import PreviousModels
 from prevmatch.config import SegmenterConfig, TrainConfig
 from prevmatch.data.loader import evaluation_loader, training_loader
-from prevmatch.data.sources import TrainingData, load_training_data
+from prevmatch.data.loading import load_training_data
+from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
 from prevmatch.evaluate import evaluate
+from prevmatch.fitting import fit
 from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
 from prevmatch.launch import start_accelerator
 from prevmatch.logbook import Logbook
@@ -39,7 +41,9 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     """
     accelerator = start_accelerator(config)
     set_seed(config.seed)
-    data = data or load_training_data(config)
+    with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
+        data = data or load_training_data(config)
+    config = fit(config, data, accelerator.num_processes)
     method, state = method_of(config), TrainState()
     student = build_student(config, data, accelerator)
     skeleton = build_skeleton(student.config)
@@ -91,6 +95,7 @@ def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelera
         encoder=config.encoder, num_classes=data.source.num_classes, decoder_channels=config.decoder_channels,
         low_level_channels=config.low_level_channels, atrous_rates=config.atrous_rates, mean=mean, std=std,
         class_names=data.source.class_names, palette=data.source.palette, eval_window=config.eval_window,
+        image_size=config.image_size,
     )  # fmt: skip
     with accelerator.local_main_process_first():  # one download per machine
         student = Segmenter(architecture, encoder_weights=config.encoder_weights)
@@ -115,9 +120,10 @@ def build_loaders(
         seed=config.seed,
         unlabelled=method.uses_unlabelled,
         num_workers=config.num_workers,
+        epoch_images=config.epoch_images,
     )
     validation = evaluation_loader(
-        data, image_size=config.image_size, rank=rank, processes=processes, num_workers=config.num_workers
+        data.source, image_size=config.image_size, rank=rank, processes=processes, num_workers=config.num_workers
     )
     return training, validation
 

@@ -13,6 +13,11 @@ def voc_palette(count: int = 256) -> np.ndarray:
     return palette
 
 
+def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """The first `count` colours of that palette as RGB tuples."""
+    return tuple((int(r), int(g), int(b)) for r, g, b in voc_palette(count))
+
+
 CITYSCAPES_PALETTE = (
     (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
     (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),

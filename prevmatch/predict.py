@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+from prevmatch.data.crops import fitted_size
 from prevmatch.errors import DataError
-from prevmatch.evaluate import segment
+from prevmatch.evaluate import class_scores
 
 if TYPE_CHECKING:
     from prevmatch.models.segmenter import Segmenter
@@ -30,14 +33,30 @@ def predict(
     """
     if not isinstance(images, ImageLike):
         return [predict(model, image) for image in images]
-    pixels = np.array(_as_rgb(images))
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(model.device)[None]
+    image = _as_rgb(images)
+    size = (image.height, image.width)
+    if model.config.image_size is not None:
+        image = image.resize(fitted_size(image.size, model.config.image_size), Image.Resampling.BILINEAR)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(model.device)[None]
     training = model.training
     try:
-        ids = segment(model.eval(), model.normalize(tensor), model.config.eval_window)
+        scores = class_scores(model.eval(), model.normalize(tensor), model.config.eval_window)
     finally:
         model.train(training)
-    return ids[0].to(torch.uint8).cpu().numpy()
+    return _best_class(scores, size).to(torch.uint8).cpu().numpy()
+
+
+def _best_class(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Class ids (H, W) of scores (1, C, h, w) enlarged to `size`, one class after the other to save memory."""
+    if scores.shape[-2:] == size:
+        return scores.argmax(dim=1)[0]
+    best = torch.full(size, -torch.inf, device=scores.device)
+    ids = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for label in range(scores.shape[1]):
+        score = interpolate(scores[:, label : label + 1].float(), size, mode="bilinear", align_corners=False)[0, 0]
+        ids = torch.where(score > best, label, ids)
+        best = torch.maximum(best, score)
+    return ids
 
 
 def _as_rgb(image: ImageLike) -> Image.Image:

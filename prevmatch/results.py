@@ -17,6 +17,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
 from prevmatch.files import write_text
 from prevmatch.state import TrainState
+from prevmatch.summary import summary
 
 RUN_FILES = ("config.json", "metrics.jsonl", "result.json", "best", "checkpoints")
 
@@ -56,10 +57,8 @@ def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accele
         except OSError as error:
             raise ConfigError(f"output_dir {folder} cannot be written ({error.strerror}); choose another") from error
     accelerator.wait_for_everyone()
-    previous = " with previous guidance" if config.previous_guidance and config.method != "prevmatch" else ""
+    accelerator.print(summary(config, data, accelerator.num_processes))
     accelerator.print(
-        f"{config.method}{previous}, {config.encoder}: {len(data.labelled)} labelled and {len(data.unlabelled)} "
-        f"unlabelled images, {len(data.val)} for validation, {data.source.num_classes} classes; "
         f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}; "
         f"output in {folder}"
     )
@@ -83,6 +82,7 @@ def report(
         content = {
             **dataclasses.asdict(result),
             "output_dir": str(result.output_dir),
+            "seconds": state.seconds,
             "labelled": len(data.labelled),
             "unlabelled": len(data.unlabelled),
             "validation": len(data.val),

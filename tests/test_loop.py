@@ -64,7 +64,7 @@ def test_run_writes_everything_a_reader_needs(tiny_config, tiny_data):
 
 
 def test_saved_model_scores_what_the_run_reports(tiny_config, tiny_data):
-    from prevmatch.data.sources import read_pair
+    from prevmatch.data.reading import read_pair
     from prevmatch.metrics import confusion_matrix, iou
 
     result = train(tiny_config, tiny_data)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.sources import Source, table
+from prevmatch.data.folders import image_files, paired
+from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 
 CLASSES = {
@@ -20,6 +21,7 @@ CLASSES = {
     "pedestrian": (64, 64, 0),
     "bicyclist": (0, 128, 192),
 }
+PALETTE = tuple(CLASSES.values())
 VOID = 11
 
 # (image folder, mask folder, what the masks call void) per layout, with {} for train or val.
@@ -46,21 +48,11 @@ def load_camvid(folder: str | Path) -> Source:
         train=train,
         val=val,
         class_names=tuple(CLASSES),
-        palette=tuple(CLASSES.values()),
+        palette=PALETTE,
         label_map=tuple(255 if value == void else value for value in range(256)),
     )
 
 
 def _pairs(images: Path, masks: Path) -> datasets.Dataset:
-    """Table of the images in a folder; one whose mask NAME.png is not there is unlabelled."""
-    files = (
-        sorted(p for p in images.glob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg")) if images.is_dir() else []
-    )
-    if not files:
-        raise DataError(f"{images} holds no images; check --data_dir")
-    pairs = [masks / f"{file.stem}.png" for file in files]
-    return table(
-        [file.stem for file in files],
-        [{"path": str(file), "bytes": None} for file in files],
-        [{"path": str(mask), "bytes": None} if mask.is_file() else None for mask in pairs],
-    )
+    files = image_files(images, "*")
+    return paired((file.stem for file in files), files, [masks / f"{file.stem}.png" for file in files])

@@ -1,4 +1,4 @@
-"""Geometry of the weak view, on the CPU: random scale, crop and flip in a single resampling of the pixels."""
+"""Geometry on the CPU: the weak view's random scale, crop and flip in a single resampling of the pixels."""
 
 from dataclasses import dataclass
 
@@ -37,6 +37,12 @@ def draw_crop(
     left = int(rng.integers(0, max(width - size, 0) + 1))
     top = int(rng.integers(0, max(height - size, 0) + 1))
     return Crop(size, width, height, left, top, bool(rng.random() < 0.5))
+
+
+def fitted_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Width and height at which an image of `size` has a long side of `long_side` pixels."""
+    scale = long_side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def crop_image(image: Image.Image, crop: Crop) -> np.ndarray:

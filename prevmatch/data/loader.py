@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from prevmatch.data.crops import crop_image, crop_mask, crop_valid, draw_crop
-from prevmatch.data.sources import TrainingData, read_image, read_pair
+from prevmatch.data.reading import read_image, read_pair
+from prevmatch.data.sources import Source, TrainingData
 from prevmatch.errors import DataError
 
 
@@ -24,17 +25,18 @@ class Triple(NamedTuple):
 
 
 class TripleSampler(Sampler[Triple]):
-    """Yields one Triple per unlabelled image and epoch, in an order that follows from (seed, epoch) alone.
+    """Yields the Triples of an epoch, in an order that follows from (seed, epoch) alone.
 
-    The labelled list is repeated to the length of the unlabelled one and shuffled; images and partners are two
-    independent shuffles of the unlabelled list.
+    There is one per unlabelled image, or `length` of them. Labelled images, unlabelled ones and partners are three
+    independent shuffles; a list shorter than the epoch is repeated, of a longer one the epoch shows a part.
     """
 
-    def __init__(self, labelled: int, unlabelled: int, *, seed: int):
+    def __init__(self, labelled: int, unlabelled: int, *, seed: int, length: int = 0):
         self.labelled, self.unlabelled, self.seed, self.epoch = labelled, unlabelled, seed, 0
+        self.length = length or unlabelled
 
     def __len__(self) -> int:
-        return self.unlabelled
+        return self.length
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration yields."""
@@ -42,10 +44,14 @@ class TripleSampler(Sampler[Triple]):
 
     def __iter__(self) -> Iterator[Triple]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        labelled = rng.permutation(np.arange(self.unlabelled) % self.labelled)
-        rows = zip(labelled, rng.permutation(self.unlabelled), rng.permutation(self.unlabelled), strict=True)
+        lists = [self._shuffled(rng, count) for count in (self.labelled, self.unlabelled, self.unlabelled)]
+        rows = zip(*lists, strict=True)
         for position, (x, u, m) in enumerate(rows):
             yield Triple(self.epoch, position, int(x), int(u), int(m))
+
+    def _shuffled(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """`length` row numbers below `count`, as evenly as can be."""
+        return rng.permutation(np.arange(max(self.length, count)) % count)[: self.length]
 
 
 class TripleDataset(Dataset):
@@ -87,14 +93,14 @@ class TripleDataset(Dataset):
 class PairDataset(Dataset):
     """Whole validation images with their masks."""
 
-    def __init__(self, data: TrainingData, *, image_size: int | None):
-        self.data, self.image_size = data, image_size
+    def __init__(self, source: Source, *, image_size: int | None):
+        self.source, self.image_size = source, image_size
 
     def __len__(self) -> int:
-        return len(self.data.val)
+        return len(self.source.val)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = read_pair(self.data.val[index], self.data.source, self.image_size)
+        image, mask = read_pair(self.source.val[index], self.source, self.image_size)
         return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()), torch.from_numpy(np.array(mask))
 
 
@@ -109,18 +115,20 @@ def training_loader(
     seed: int,
     unlabelled: bool,
     num_workers: int,
+    epoch_images: int = 0,
 ) -> DataLoader:
     """Batches of `batch_size` triples: dicts of uint8 images (B, 3, S, S), maps (B, S, S) and the samples' keys.
 
     `processes` of them, one per process, make a step; whoever prepares the loader divides them so.
 
-    Without `unlabelled` only the labelled images are read; the length of an epoch stays. An incomplete batch is
-    dropped. Raises DataError if there are fewer unlabelled images than a batch needs.
+    Without `unlabelled` only the labelled images are read; the length of an epoch stays: `epoch_images`, or one pass
+    over the unlabelled ones. An incomplete batch is dropped. Raises DataError if an epoch is shorter than a step.
     """
-    if len(data.unlabelled) < batch_size * processes:
+    sampler = TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed, length=epoch_images)
+    if len(sampler) < batch_size * processes:
         raise DataError(
-            f"there are {len(data.unlabelled)} unlabelled images but a step takes {batch_size * processes}; "
-            "lower batch_size"
+            f"an epoch has {len(sampler)} unlabelled images but a step takes {batch_size * processes}; lower "
+            "batch_size, or repeat the images with epoch_images"
         )
     dataset = TripleDataset(
         data,
@@ -132,7 +140,7 @@ def training_loader(
     )
     return DataLoader(
         dataset,
-        sampler=TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed),
+        sampler=sampler,
         batch_size=batch_size,
         drop_last=True,
         collate_fn=collate,
@@ -143,10 +151,10 @@ def training_loader(
 
 
 def evaluation_loader(
-    data: TrainingData, *, image_size: int | None, rank: int, processes: int, num_workers: int
+    source: Source, *, image_size: int | None, rank: int, processes: int, num_workers: int
 ) -> DataLoader:
     """This process's share of the validation images, one at a time: every processes-th, no image twice."""
-    share = Subset(PairDataset(data, image_size=image_size), range(rank, len(data.val), processes))
+    share = Subset(PairDataset(source, image_size=image_size), range(rank, len(source.val), processes))
     return DataLoader(share, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
 
 

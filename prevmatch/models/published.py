@@ -47,16 +47,38 @@ def published_config(backbone: str, num_classes: int) -> SegmenterConfig:
 
 
 def published_state(path: str | Path, backbone: str) -> dict[str, Tensor]:
-    """Read a released .pth (weights-only; names with or without `module.`) and give its tensors a Segmenter's names.
+    """Read a released .pth and give its tensors a Segmenter's names; see `read_released` for errors."""
+    return {published_name(name, backbone): tensor for name, tensor in read_released(path).items()}
+
+
+def read_released(path: str | Path) -> dict[str, Tensor]:
+    """Read a released .pth, weights-only: its tensors by their own names, without the prefix `module.`.
 
     Raises CheckpointError if the file cannot be read or is no such checkpoint.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("module."): tensor for name, tensor in content["model"].items()}
+        content = content.get("model", content)
+        state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a released checkpoint ({type(error).__name__})") from error
-    return {published_name(name, backbone): tensor for name, tensor in state.items()}
+    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path} is no released checkpoint: it does not hold tensors by name")
+    return state
+
+
+def backbone_of(state: dict[str, Tensor]) -> str:
+    """Which backbone the tensors of a released checkpoint belong to; raises CheckpointError for none of them."""
+    names = {name.removeprefix("backbone.") for name in state}
+    if "layer3.22.conv1.weight" in names:
+        return "resnet101"
+    if "layer3.5.conv1.weight" in names:
+        return "resnet50"
+    if any(name.startswith("block20.") for name in names):
+        return "xception"
+    raise CheckpointError("the checkpoint has none of the published backbones (ResNet-50, ResNet-101, Xception-65)")
 
 
 def published_name(name: str, backbone: str) -> str:

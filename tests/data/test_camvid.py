@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from prevmatch.data.camvid import load_camvid
-from prevmatch.data.sources import read_mask
+from prevmatch.data.reading import read_mask
 from prevmatch.errors import DataError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
+from prevmatch.data.reading import read_pair
 from prevmatch.data.shapes import CLASSES, draw_scene, load_shapes
-from prevmatch.data.sources import read_pair
 
 
 def test_scenes_are_the_same_for_the_same_seed():

@@ -29,7 +29,7 @@ def test_id_that_is_not_in_the_data_is_named(tiny_source):
 def test_empty_parts_are_refused(tiny_source):
     with pytest.raises(DataError, match="no labelled image"):
         select(tiny_source.train, [])
-    with pytest.raises(DataError, match="no unlabelled image"):
+    with pytest.raises(DataError, match="no image is unlabelled"):
         select(tiny_source.train, tiny_source.train["id"])
 
 

@@ -1,0 +1,58 @@
+"""Masks painted in colours: which colour is which class."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from prevmatch.config import IGNORE_INDEX
+from prevmatch.errors import DataError
+from prevmatch.palettes import CITYSCAPES_PALETTE, voc_colours
+
+RGB = tuple[int, int, int]
+VOC_BORDER = (224, 224, 192)
+LINE = re.compile(r"\s*([^:]+?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:.*)?")
+
+
+def palette_colours(name: str) -> dict[RGB, int]:
+    """Class id of each colour of the palette `voc` (21 classes and the border) or `cityscapes` (19 and black)."""
+    if name == "voc":
+        return {colour: i for i, colour in enumerate(voc_colours(21))} | {VOC_BORDER: IGNORE_INDEX}
+    return {colour: i for i, colour in enumerate(CITYSCAPES_PALETTE)} | {(0, 0, 0): IGNORE_INDEX}
+
+
+def named_palette(colours: np.ndarray) -> str | None:
+    """The palette, `voc` or `cityscapes`, that has all of the colours uint8 (N, 3); None if neither has."""
+    found = {tuple(map(int, colour)) for colour in colours}
+    return next((name for name in ("voc", "cityscapes") if found <= set(palette_colours(name))), None)
+
+
+def read_colours(path: Path) -> dict[str, RGB]:
+    """Class names and colours from lines of `name: r, g, b`; CVAT's labelmap.txt (`name:r,g,b:parts:actions`) is one.
+
+    Raises DataError naming the line that is none.
+    """
+    classes: dict[str, RGB] = {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"list of colours {path} cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = LINE.fullmatch(line)
+        if match is None or max(map(int, match.group(2, 3, 4))) > 255:
+            raise DataError(f"{path}, line {number}: {line[:60]!r} is not `name: r, g, b` with values up to 255")
+        colour = (int(match[2]), int(match[3]), int(match[4]))
+        if colour in classes.values() or match[1] in classes:
+            raise DataError(f"{path}, line {number}: the colour or the name of {match[1]!r} is there twice")
+        classes[match[1]] = colour
+    if not classes:
+        raise DataError(f"{path} names no class; it needs a line `name: r, g, b` for each")
+    return classes
+
+
+def rgb_codes(pixels: np.ndarray) -> np.ndarray:
+    """One number for each colour uint8 (..., 3): r · 65536 + g · 256 + b."""
+    pixels = pixels.astype(np.int64)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]

@@ -1,0 +1,91 @@
+"""From settings to training data: the source that they name, divided as they say."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from prevmatch.config import DataConfig
+from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, shapes
+from prevmatch.data.colours import palette_colours, read_colours
+from prevmatch.data.layouts import meaning_of
+from prevmatch.data.lists import labelled_list, published_splits
+from prevmatch.data.sources import RGB, Source, TrainingData
+from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
+from prevmatch.data.survey import presence
+from prevmatch.data.tables import is_table, load_table
+from prevmatch.errors import ConfigError
+
+PublishedName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid"]
+KNOWN = {"pascal": pascal, "cityscapes": cityscapes, "coco": coco, "ade20k": ade20k, "camvid": camvid}
+
+
+def load_training_data(config: DataConfig) -> TrainingData:
+    """Load the source that the settings name and divide it; raises ConfigError or DataError where that fails."""
+    source = load_source(config)
+    labelled, unlabelled = select(source.train, *labelled_ids(source, config))
+    return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled)
+
+
+def load_source(config: DataConfig) -> Source:
+    """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set."""
+    match config.dataset:
+        case None:
+            raise ConfigError("dataset is not set; name one, or hand the data to train() directly")
+        case "shapes":
+            return shapes.load_shapes()
+        case "custom":
+            return custom.load_custom(config)
+    place = config.dataset_name or config.data_dir
+    if place is None:
+        raise ConfigError(
+            f"{config.dataset} needs --data_dir FOLDER, raw or prepared, or --dataset_name NAME of a prepared one"
+        )
+    if config.dataset_name is not None or is_table(Path(place)):
+        known = KNOWN[config.dataset]
+        return load_table(str(place), tuple(known.CLASSES), known.PALETTE)
+    source = _load_raw(config.dataset, Path(place), config.splits_dir)
+    if config.mask_colours is not None:
+        source = dataclasses.replace(source, colours=_colours(config.mask_colours, source.class_names))
+    return source
+
+
+def _load_raw(dataset: PublishedName, folder: Path, splits_dir: str | None) -> Source:
+    match dataset:
+        case "pascal":
+            return pascal.load_pascal(folder, splits_dir)
+        case "cityscapes":
+            return cityscapes.load_cityscapes(folder)
+        case "coco":
+            return coco.load_coco(folder)
+        case "ade20k":
+            return ade20k.load_ade20k(folder)
+        case "camvid":
+            return camvid.load_camvid(folder)
+
+
+def _colours(mask_colours: str, class_names: tuple[str, ...]) -> tuple[tuple[RGB, int], ...]:
+    """Class id of each colour, for masks that are pictures in the colours of a palette or of a file."""
+    if mask_colours in ("voc", "cityscapes"):
+        return tuple(palette_colours(mask_colours).items())
+    names, _, colours = meaning_of(read_colours(Path(mask_colours)))
+    if names != class_names:
+        raise ConfigError(f"{mask_colours} must name the {len(class_names)} classes of the data set, in their order")
+    return colours
+
+
+def labelled_ids(source: Source, config: DataConfig) -> tuple[list[str], list[str] | None]:
+    """Ids of the labelled images, and of the unlabelled ones; None for these means all the others."""
+    ids = source.train["id"]
+    if config.labelled is not None:
+        masked = np.flatnonzero(has_mask(source.train))
+        count = amount(config.labelled, len(masked))
+        there = presence(source.train.select(masked), source) if count < len(masked) else np.ones((count, 1), bool)
+        return [ids[i] for i in masked[draw(there, count, seed=config.split_seed)]], None
+    if config.split is None:
+        return [ids[i] for i in np.flatnonzero(has_mask(source.train))], None
+    assert config.dataset is not None
+    if config.splits_dir is not None or published_splits(config.dataset):
+        return labelled_list(config.dataset, config.split, config.splits_dir)
+    return every_nth(ids, config.split), None

@@ -1,0 +1,185 @@
+"""Raw folders made into self-contained data sets: parquet shards that `datasets` and the Hub read without any code."""
+
+import hashlib
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as parquet
+from huggingface_hub import HfApi
+from PIL import Image
+from pyarrow import ArrowInvalid
+from tqdm import tqdm
+
+from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.reading import read_image, read_pair
+from prevmatch.data.sources import FEATURES, Source
+from prevmatch.errors import DataError
+from prevmatch.files import write_text
+
+COUNTS = {
+    "pascal": (10_582, 1_449),
+    "cityscapes": (2_975, 500),
+    "coco": (118_287, 5_000),
+    "ade20k": (20_210, 2_000),
+    "camvid": (367, 101),
+}
+"""Training and validation images of the data sets that are always the same."""
+
+SHARD_BYTES = 400_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What is written where."""
+
+    source: Source
+    name: str
+    output_dir: Path
+    decoded: bool = False
+    """Store pixels instead of compressed files: some ten times the space, no decoding."""
+    rows_per_shard: int = 0
+    """0 makes shards of about 400 MB."""
+
+
+def check_counts(source: Source, name: str) -> None:
+    """Raise DataError unless a known data set has as many images as it should, each with a mask."""
+    for part, rows, expected in zip(("training", "validation"), (source.train, source.val), COUNTS[name], strict=True):
+        masked = sum(mask is not None for mask in rows["mask"])
+        if (len(rows), masked) != (expected, expected):
+            raise DataError(
+                f"{name} has {len(rows)} {part} images, {masked} of them with a mask, where {expected} belong; "
+                "complete the folder, or add --allow_incomplete"
+            )
+
+
+def prepare(job: Preparation) -> None:
+    """Write all shards that are not there yet, then the card; an interrupted preparation goes on where it was.
+
+    Columns: id, image (the file's bytes, or pixels as an uncompressed bitmap), mask (class ids as a palette image in
+    the classes' colours, 255 = ignored), classes (which occur, with their names).
+    Raises DataError for unreadable files and if output_dir holds another preparation.
+    """
+    marker = job.output_dir / "prepare.json"
+    identity = _identity(job)
+    if marker.is_file() and json.loads(marker.read_text()) != identity:
+        raise DataError(f"{job.output_dir} holds another preparation; choose another --output_dir or remove it")
+    (job.output_dir / "data").mkdir(parents=True, exist_ok=True)
+    for torn in (job.output_dir / "data").glob(".*"):  # of a killed preparation
+        torn.unlink()
+    write_text(marker, json.dumps(identity, indent=2) + "\n")
+    for part, rows in (("train", job.source.train), ("validation", job.source.val)):
+        if len(rows):
+            _write_part(job, part, rows)
+    write_text(job.output_dir / "README.md", _card(job))
+
+
+def push(folder: Path, repo_id: str, *, token: str | None = None) -> str:
+    """Upload a prepared folder to the Hub data set `repo_id`, created private if it is new; returns its address."""
+    api = HfApi(token=token)
+    url = api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
+    api.upload_folder(
+        repo_id=url.repo_id,
+        repo_type="dataset",
+        folder_path=folder,
+        allow_patterns=["README.md", "data/*.parquet"],
+        commit_message="Upload prepared data set",
+    )
+    return str(url)
+
+
+def _write_part(job: Preparation, part: str, rows: datasets.Dataset) -> None:
+    per_shard = job.rows_per_shard or _rows_per_shard(job, rows)
+    shards = -(-len(rows) // per_shard)
+    features = datasets.Features(
+        FEATURES | {"classes": datasets.List(datasets.ClassLabel(names=list(job.source.class_names)))}
+    )
+    with tqdm(total=len(rows), desc=part, unit="image", dynamic_ncols=True) as bar, ThreadPoolExecutor() as pool:
+        for number in range(shards):
+            path = job.output_dir / "data" / f"{part}-{number:05d}-of-{shards:05d}.parquet"
+            chosen = range(number * per_shard, min((number + 1) * per_shard, len(rows)))
+            if path.is_file() and _row_count(path) == len(chosen):
+                bar.update(len(chosen))
+                continue
+            cells = []
+            for cell in pool.map(partial(_cells, job=job), (rows[i] for i in chosen)):  # PIL frees the interpreter
+                cells.append(cell)
+                bar.update()
+            aside = path.with_name(f".{path.name}")
+            try:
+                datasets.Dataset.from_list(cells, features=features).to_parquet(aside)
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
+
+
+def _cells(row: dict, *, job: Preparation) -> dict:
+    """One row with everything inside it."""
+    image, mask, classes = row["image"], None, []
+    if row["mask"] is None:
+        pixels, ids = read_image(row), None
+    else:
+        pixels, ids = read_pair(row, job.source)
+        classes = [int(i) for i in np.unique(np.asarray(ids)) if i != IGNORE_INDEX]
+        palette = np.full((256, 3), 255, dtype=np.uint8)
+        palette[: len(job.source.palette)] = job.source.palette
+        ids.putpalette(palette.tobytes())
+        mask = {"bytes": _file(ids, "BMP" if job.decoded else "PNG"), "path": f"{row['id']}.png"}
+    if job.decoded:
+        image = {"bytes": _file(pixels, "BMP"), "path": f"{row['id']}.bmp"}
+    elif image["bytes"] is None:
+        image = {"bytes": Path(image["path"]).read_bytes(), "path": Path(image["path"]).name}
+    return {"id": row["id"], "image": image, "mask": mask, "classes": classes}
+
+
+def _file(image: Image.Image, form: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+def _rows_per_shard(job: Preparation, rows: datasets.Dataset) -> int:
+    """Shards of about 400 MB, judged by the first rows."""
+    sample = [_cells(rows[i], job=job) for i in range(min(8, len(rows)))]
+    size = sum(len(cell["image"]["bytes"]) + len((cell["mask"] or {"bytes": b""})["bytes"]) for cell in sample)
+    return max(1, SHARD_BYTES * len(sample) // size)
+
+
+def _row_count(path: Path) -> int:
+    """Rows of a shard; -1 for a torn one."""
+    try:
+        return parquet.ParquetFile(path).metadata.num_rows
+    except (OSError, ArrowInvalid):
+        return -1
+
+
+def _identity(job: Preparation) -> dict:
+    """What must be equal for shards to belong together."""
+    ids = "\n".join([*job.source.train["id"], "", *job.source.val["id"]])
+    return {
+        "name": job.name,
+        "decoded": job.decoded,
+        "rows_per_shard": job.rows_per_shard,
+        "classes": list(job.source.class_names),
+        "ids": hashlib.sha256(ids.encode()).hexdigest(),
+    }
+
+
+def _card(job: Preparation) -> str:
+    """The data set's page on the Hub: which files make which part, and what the columns are."""
+    parts = [part for part, rows in (("train", job.source.train), ("validation", job.source.val)) if len(rows)]
+    files = "".join(f"  - split: {part}\n    path: data/{part}-*\n" for part in parts)
+    counts = f"{len(job.source.train)} training and {len(job.source.val)} validation images"
+    form = "uncompressed bitmaps" if job.decoded else "the original files"
+    return (
+        f"---\ntask_categories:\n- image-segmentation\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
+        f"# {job.name}, prepared for semantic segmentation\n\n"
+        f"{counts}, {job.source.num_classes} classes. Columns: `id`; `image`, {form}; `mask`, one class id per pixel "
+        "as a palette image, 255 = ignored, or nothing where an image is unlabelled; `classes`, those that occur.\n\n"
+        "Written by `prevmatch prepare`. The images stay under the licence of the data set that they come from.\n"
+    )

@@ -1,0 +1,55 @@
+"""Settings that follow from the data where the user leaves them open (0)."""
+
+import dataclasses
+from statistics import median
+
+import numpy as np
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.reading import open_cell
+from prevmatch.data.sources import TrainingData
+
+EPOCHS, JOINS = 50, 25
+SMALLEST_CROP, LARGEST_CROP = 65, 513
+LONGEST_SIDE, FITTED_SIDE = 1536, 1024
+
+
+def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
+    """Replace every open setting; the others stay as they are.
+
+    Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
+    optimiser steps per unlabelled image, at least 5,000 and at most 100,000 (Pascal's published schedule has 105,000),
+    in 50 epochs; earlier versions join the bank 25 times.
+    """
+    width, height = median_size(data)
+    if config.image_size == 0:
+        config = dataclasses.replace(config, image_size=FITTED_SIDE if max(width, height) > LONGEST_SIDE else None)
+    if config.crop_size == 0:
+        scale = config.image_size / max(width, height) if config.image_size else 1
+        side = 16 * int(0.9 * scale * min(width, height) / 16) + 1  # whole strides of the encoder, and one pixel
+        config = dataclasses.replace(config, crop_size=max(SMALLEST_CROP, min(side, LARGEST_CROP)))
+    if config.epochs == 0:
+        steps = max(5_000, min(10 * len(data.unlabelled), 100_000))
+        per_step = config.batch_size * processes * config.gradient_accumulation_steps
+        config = dataclasses.replace(
+            config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
+        )
+    if config.bank_interval == 0:
+        config = dataclasses.replace(config, bank_interval=max(1, config.epochs // JOINS))
+    if config.lr == 0:
+        config = dataclasses.replace(config, lr=0.004 if steps_of(config, data, processes) < 20_000 else 0.001)
+    return config
+
+
+def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:
+    """Optimiser steps of a whole run."""
+    images = config.epoch_images or len(data.unlabelled)
+    return config.epochs * -(-(images // (config.batch_size * processes)) // config.gradient_accumulation_steps)
+
+
+def median_size(data: TrainingData) -> tuple[int, int]:
+    """Median width and height of the unlabelled images, from at most 100 of them."""
+    rows = data.unlabelled.select_columns(["id", "image"])
+    chosen = np.linspace(0, len(rows) - 1, min(100, len(rows))).astype(int)
+    sizes = [open_cell(rows[int(i)], "image", header_only=True).size for i in chosen]
+    return int(median(w for w, _ in sizes)), int(median(h for _, h in sizes))

@@ -1,0 +1,93 @@
+"""Scoring a finished model on a data set by the published protocol."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import reduce
+from tqdm import tqdm
+
+from prevmatch.config import DataConfig
+from prevmatch.data.loader import evaluation_loader
+from prevmatch.data.loading import load_source
+from prevmatch.errors import DataError
+from prevmatch.evaluate import evaluate
+from prevmatch.files import write_text
+from prevmatch.metrics import iou
+from prevmatch.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores in %, and how they were taken."""
+
+    miou: float
+    class_iou: dict[str, float]
+    images: int
+    model: str
+    dataset: str
+    window: int | None
+    image_size: int | None
+
+    def table(self) -> str:
+        """The scores as a Markdown table."""
+        width = max(map(len, (*self.class_iou, "class")))
+        protocol = f"sliding window of {self.window}" if self.window else "whole images"
+        size = f", long side {self.image_size}" if self.image_size else ""
+        lines = [
+            f"{self.model} on {self.images} validation images of {self.dataset}, {protocol}{size}, fp32",
+            "",
+            f"| {'class':<{width}} | IoU % |",
+            f"|-{'-' * width}-|------:|",
+            *(f"| {name:<{width}} | {value:>5.2f} |" for name, value in self.class_iou.items()),
+            f"| {'mean':<{width}} | {self.miou:>5.2f} |",
+        ]
+        return "\n".join(lines)
+
+
+def score(model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2) -> Evaluation:
+    """Evaluate a folder or Hub repository on the validation images that `data` names, in fp32, each image once.
+
+    `window` replaces the model's own protocol (a sliding window of that side; None keeps it). Works in several
+    processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
+    """
+    state = PartialState()
+    with state.local_main_process_first():
+        source = load_source(data)
+    network = Segmenter.from_pretrained(model).to(state.device)
+    config = network.config
+    if source.num_classes != config.num_classes:
+        raise DataError(
+            f"{model} knows {config.num_classes} classes, but {data.dataset} has {source.num_classes}; name the data "
+            "set that it was trained for"
+        )
+    window = window or config.eval_window
+    loader = evaluation_loader(
+        source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
+        num_workers=num_workers,
+    )  # fmt: skip
+    confusion = evaluate(
+        network,
+        tqdm(loader, desc="evaluate", unit="image", disable=not state.is_main_process, dynamic_ncols=True),
+        num_classes=config.num_classes,
+        normalize=network.normalize,
+        window=window,
+        device=state.device,
+    )
+    scores = iou(reduce(confusion, "sum").cpu())
+    return Evaluation(
+        miou=float(scores.mean()),
+        class_iou=dict(zip(source.class_names, scores.tolist(), strict=True)),
+        images=len(source.val),
+        model=model,
+        dataset=data.dataset or "",
+        window=window,
+        image_size=config.image_size,
+    )
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write evaluation.json into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation), indent=2) + "\n")
