@@ -1,16 +1,22 @@
 """Fixtures that many tests share: a data set of a few tiny scenes, and settings that train on it in a second."""
 
+import atexit
 import dataclasses
 import os
+import shutil
+import tempfile
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="prevmatch-tests-")
 
 from prevmatch.config import TrainConfig
 from prevmatch.data.shapes import load_shapes
 from prevmatch.data.sources import TrainingData
 from prevmatch.data.splits import every_nth, select
+
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 TINY = TrainConfig(
     dataset="shapes",

@@ -46,10 +46,10 @@ def fill_weights(shapes: dict[str, list[int]], bn_gain: float, classifier_gain: 
     return state
 
 
-def published_network(
+def released_file(
     folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
-) -> Segmenter:
-    """Write a checkpoint as released and load it through `Segmenter.from_published`."""
+) -> Path:
+    """Write a checkpoint as released, with the golden weights."""
     shapes = json.loads((folder / f"{backbone}_keys.json").read_text())
     if num_classes is not None:
         shapes["classifier.weight"][0] = shapes["classifier.bias"][0] = num_classes
@@ -57,4 +57,13 @@ def published_network(
         state = fill_weights(shapes, float(file["bn_gain"]), float(file["classifier_gain"]))
     path = tmp_path / f"{backbone}.pth"
     torch.save({"model": {prefix + name: tensor for name, tensor in state.items()}}, path)
-    return Segmenter.from_published(path, backbone=backbone, num_classes=shapes["classifier.bias"][0])
+    return path
+
+
+def published_network(
+    folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
+) -> Segmenter:
+    """The same loaded through `Segmenter.from_published`."""
+    path = released_file(folder, backbone, tmp_path, num_classes=num_classes, prefix=prefix)
+    classes = num_classes or json.loads((folder / f"{backbone}_keys.json").read_text())["classifier.bias"][0]
+    return Segmenter.from_published(path, backbone=backbone, num_classes=classes)

@@ -118,15 +118,15 @@ def classes_in(
         names = names or ("background", "foreground")
         told = f"the masks hold only 0 and 255: 255 is read as the class {names[1]!r}, not as ignored"
         return names, (0, *(IGNORE_INDEX for _ in range(254)), 1), (told,)
+    if not found:
+        raise DataError("every pixel of every mask is 255, which means ignored; training needs a pixel of some class")
     if names:
-        if found and found[-1] >= len(names):
+        if found[-1] >= len(names):
             raise DataError(
                 f"the masks hold the value {found[-1]}, but {len(names)} classes are named (0..{len(names) - 1}); "
                 "complete the list of classes or correct the masks"
             )
         return names, None, ()
-    if not found:
-        raise DataError("every pixel of every mask is 255, which means ignored; there is nothing to learn")
     if len(found) > MOST_CLASSES:
         raise DataError(
             f"the masks hold {len(found)} different values, more like grey pictures than class ids; if they are ids, "

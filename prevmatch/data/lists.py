@@ -132,8 +132,8 @@ def _fetch(name: str, expected: dict, address: str, target: Path) -> None:
     try:
         content = _download(url, expected["bytes"])
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise _unobtainable(name, url, str(reason)) from None
+        reason = str(getattr(error, "reason", None) or error).strip().partition("\n")[0]
+        raise _unobtainable(name, url, reason) from None
     if _digest(content) != expected["sha256"]:
         raise _unobtainable(name, url, "its sha256 is not that of the published list")
     target.parent.mkdir(parents=True, exist_ok=True)

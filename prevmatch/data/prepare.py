@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.reading import read_image, read_pair
-from prevmatch.data.sources import FEATURES, Source
+from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 from prevmatch.files import write_text
 
@@ -96,9 +96,9 @@ def push(folder: Path, repo_id: str, *, token: str | None = None) -> str:
 def _write_part(job: Preparation, part: str, rows: datasets.Dataset) -> None:
     per_shard = job.rows_per_shard or _rows_per_shard(job, rows)
     shards = -(-len(rows) // per_shard)
-    features = datasets.Features(
-        FEATURES | {"classes": datasets.List(datasets.ClassLabel(names=list(job.source.class_names)))}
-    )
+    classes = datasets.List(datasets.ClassLabel(names=list(job.source.class_names)))
+    images = {"image": datasets.Image(), "mask": datasets.Image()}  # decoded for whoever else loads the data set
+    features = datasets.Features({"id": datasets.Value("string"), **images, "classes": classes})
     with tqdm(total=len(rows), desc=part, unit="image", dynamic_ncols=True) as bar, ThreadPoolExecutor() as pool:
         for number in range(shards):
             path = job.output_dir / "data" / f"{part}-{number:05d}-of-{shards:05d}.parquet"

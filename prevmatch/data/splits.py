@@ -27,6 +27,9 @@ def select(
     Raises DataError if an id is not in the table, has no mask, stands in both parts, or if a part is empty.
     """
     rows = {name: i for i, name in enumerate(train["id"])}
+    if len(rows) < len(train):
+        double = [name for i, name in enumerate(train["id"]) if rows[name] != i]
+        raise DataError(f"{len(double)} images have the id of another: {first_five(double)}; ids tell images apart")
     unknown = [name for name in (*labelled_ids, *(unlabelled_ids or ())) if name not in rows]
     if unknown:
         raise DataError(

@@ -16,7 +16,15 @@ TRAIN, VAL, BARE = ("train",), ("validation", "val", "valid", "test"), ("unlabel
 
 def is_table(folder: Path) -> bool:
     """Whether a folder was written by `prevmatch prepare` or `save_to_disk`."""
-    return (folder / "dataset_dict.json").is_file() or any(folder.glob("data/train-*.parquet"))
+    return (folder / "dataset_dict.json").is_file() or "train" in _shards(folder)
+
+
+def _shards(folder: Path) -> dict[str, list[str]]:
+    """The parquet files of each part, as `prevmatch prepare` names them."""
+    shards: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("data/*-[0-9]*-of-[0-9]*.parquet")):
+        shards.setdefault(path.name.partition("-")[0], []).append(str(path))
+    return shards
 
 
 def load_parts(name: str, image_column: str = "image", mask_column: str = "mask") -> datasets.DatasetDict:
@@ -27,6 +35,9 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
     try:
         if (Path(name) / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(name)
+        elif shards := _shards(Path(name)):
+            # Not by the folder's name: `datasets` caches folders of one name and card as if they were the same.
+            loaded = datasets.load_dataset("parquet", data_files=shards)
         else:
             loaded = datasets.load_dataset(name)
     except Exception as error:
@@ -38,7 +49,7 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
     for part, rows in loaded.items():
         if part in BARE and mask_column not in rows.column_names:
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
-        parts[part] = _renamed(rows, name, image_column, mask_column)
+        parts[part] = _renamed(rows, name, part, image_column, mask_column)
     return datasets.DatasetDict(parts)
 
 
@@ -76,7 +87,7 @@ def palette_of(rows: datasets.Dataset, count: int) -> tuple[RGB, ...]:
     return voc_colours(count)
 
 
-def _renamed(rows: datasets.Dataset, name: str, image_column: str, mask_column: str) -> datasets.Dataset:
+def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, mask_column: str) -> datasets.Dataset:
     for column, setting in ((image_column, "image_column"), (mask_column, "mask_column")):
         if column not in rows.column_names:
             raise ConfigError(
@@ -90,7 +101,7 @@ def _renamed(rows: datasets.Dataset, name: str, image_column: str, mask_column: 
         kept["classes"] = "classes"
     rows = rows.select_columns(list(kept)).rename_columns(kept)
     if "id" not in kept:
-        rows = rows.add_column("id", [f"{i:06d}" for i in range(len(rows))])
+        rows = rows.add_column("id", [f"{part}/{i:06d}" for i in range(len(rows))])
     for column in ("image", "mask"):
         if not isinstance(rows.features[column], datasets.Image):
             raise ConfigError(f"column {column!r} of data set {name!r} is {rows.features[column]}, not images")

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from conftest import divide
 
 from prevmatch.data.loader import TripleSampler, evaluation_loader, training_loader
 from prevmatch.errors import DataError
@@ -73,15 +72,15 @@ def test_fewer_images_than_a_batch_is_an_error(tiny_data):
         loader_of(tiny_data, batch_size=8)
 
 
-def test_processes_share_the_validation_images_without_overlap(tiny_data):
+def test_processes_share_the_validation_images_without_overlap(tiny_source):
     shares = [
-        list(evaluation_loader(tiny_data, image_size=None, rank=r, processes=2, num_workers=0)) for r in range(2)
+        list(evaluation_loader(tiny_source, image_size=None, rank=r, processes=2, num_workers=0)) for r in range(2)
     ]
     assert [len(share) for share in shares] == [2, 1]
     assert shares[0][0][0].shape == (3, 80, 80)
 
 
 def test_images_can_be_read_at_another_size(tiny_source):
-    image, mask = next(iter(evaluation_loader(divide(tiny_source), image_size=40, rank=0, processes=1, num_workers=0)))
+    image, mask = next(iter(evaluation_loader(tiny_source, image_size=40, rank=0, processes=1, num_workers=0)))
     assert image.shape == (3, 40, 40)
     assert mask.shape == (40, 40)

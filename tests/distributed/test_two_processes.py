@@ -30,7 +30,7 @@ accelerator = start_accelerator(config)
 prevmatch.loop.set_seed(0)
 student = prevmatch.loop.build_student(config, data, accelerator)
 loader = evaluation_loader(
-    data, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
+    data.source, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
 )
 score = prevmatch.loop.score(student, build_skeleton(student.config), loader, config, accelerator)
 

@@ -1,0 +1,100 @@
+"""Masks drawn from COCO annotations."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prevmatch.data.instances import draw, read_annotations
+from prevmatch.errors import DataError
+
+SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]
+
+
+def write(tmp_path, annotations, categories=((7, "cat"), (3, "dog"))):
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 6},
+                   {"id": 2, "file_name": "b.jpg", "width": 8, "height": 6}],
+        "categories": [{"id": number, "name": name} for number, name in categories],
+        "annotations": annotations,
+    }  # fmt: skip
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def box(category, segmentation, area, image=1, **more):
+    return {"image_id": image, "category_id": category, "segmentation": segmentation, "area": area, **more}
+
+
+def test_classes_are_numbered_by_category_id_after_the_background(tmp_path):
+    names, cells = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
+    assert names == ("background", "dog", "cat")
+    ids = draw(cells["a.jpg"]["bytes"])
+    assert ids.shape == (6, 8)
+    assert (ids[1:5, 2:6] == 2).all()
+    assert ids.sum() == 2 * 16
+
+
+def test_image_without_annotation_has_no_mask(tmp_path):
+    _, cells = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
+    assert cells["b.jpg"] is None
+
+
+def test_smaller_objects_are_in_front(tmp_path):
+    whole = [0, 0, 8, 0, 8, 6, 0, 6]
+    for order in (1, -1):
+        boxes = [box(7, [SQUARE], 16), box(3, [whole], 48)][::order]
+        ids = draw(read_annotations(write(tmp_path, boxes))[1]["a.jpg"]["bytes"])
+        assert (ids[1:5, 2:6] == 2).all()
+        assert (ids == 1).sum() == 48 - 16
+
+
+def test_run_lengths_are_drawn_compressed_or_not(tmp_path):
+    from pycocotools import mask
+
+    expected = np.zeros((6, 8), dtype=np.uint8, order="F")
+    expected[2:4, 3:7] = 1
+    packed = mask.encode(expected)
+    packed["counts"] = packed["counts"].decode()
+    plain = {"size": [6, 8], "counts": [20, 2, 4, 2, 4, 2, 4, 2, 8]}
+    for segmentation in (packed, plain):
+        _, cells = read_annotations(write(tmp_path, [box(3, segmentation, 8, iscrowd=1)]))
+        assert np.array_equal(draw(cells["a.jpg"]["bytes"]), expected)
+
+
+def test_polygons_without_area_draw_nothing(tmp_path):
+    _, cells = read_annotations(write(tmp_path, [box(3, [[1, 1, 2, 2]], 0), box(3, [], 0)]))
+    assert draw(cells["a.jpg"]["bytes"]).sum() == 0
+
+
+def test_panoptic_things_are_classes_and_stuff_is_background(tmp_path):
+    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
+    pixels[:, 2:4] = (5, 0, 0)  # segment 5, a thing
+    pixels[:, 4:6] = (1, 2, 0)  # segment 1 + 2 · 256, stuff
+    (tmp_path / "annotations").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "annotations" / "a.png")
+    segments = [{"id": 5, "category_id": 7}, {"id": 513, "category_id": 9}]
+    path = write(tmp_path, [{"image_id": 1, "file_name": "a.png", "segments_info": segments}])
+    content = json.loads(path.read_text())
+    content["categories"] += [{"id": 9, "name": "grass", "isthing": 0}]
+    path.write_text(json.dumps(content))
+    names, cells = read_annotations(path)
+    assert names == ("background", "dog", "cat")
+    ids = draw(cells["a.jpg"]["bytes"])
+    assert ids[0].tolist() == [255, 255, 2, 2, 0, 0, 255, 255]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
+)
+def test_other_json_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=r"x\.json is not a COCO annotation file"):
+        read_annotations(tmp_path / "x.json")
+
+
+def test_annotation_of_an_unknown_image_is_refused(tmp_path):
+    with pytest.raises(DataError, match="not a COCO annotation file"):
+        read_annotations(write(tmp_path, [box(7, [SQUARE], 16, image=9)]))
