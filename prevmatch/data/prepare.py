@@ -79,17 +79,27 @@ def prepare(job: Preparation) -> None:
     write_text(job.output_dir / "README.md", _card(job))
 
 
-def push(folder: Path, repo_id: str, *, token: str | None = None) -> str:
-    """Upload a prepared folder to the Hub data set `repo_id`, created private if it is new; returns its address."""
-    api = HfApi(token=token)
-    url = api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
-    api.upload_folder(
-        repo_id=url.repo_id,
-        repo_type="dataset",
-        folder_path=folder,
-        allow_patterns=["README.md", "data/*.parquet"],
-        commit_message="Upload prepared data set",
-    )
+def push(folder: Path, repo_id: str) -> str:
+    """Upload a prepared folder to the Hub data set `repo_id`, created private if it is new; returns its address.
+
+    Raises DataError if that fails; what was prepared stays.
+    """
+    api = HfApi()
+    try:
+        url = api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
+        api.upload_folder(
+            repo_id=url.repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            allow_patterns=["README.md", "data/*.parquet"],
+            commit_message="Upload prepared data set",
+        )
+    except Exception as error:  # the client raises errors of many families
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{folder} could not be uploaded to {repo_id!r} ({reason}); log in with `hf auth login` if need be and "
+            "run the same command again"
+        ) from error
     return str(url)
 
 

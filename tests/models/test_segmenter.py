@@ -154,3 +154,20 @@ def test_predict_restores_train_mode_and_names_what_it_cannot_read(model, tmp_pa
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError, match=r"a\.txt cannot be read as an image"):
         model.predict(tmp_path / "a.txt")
+
+
+def test_model_with_an_image_size_answers_at_the_images_own_size(tmp_path):
+    import dataclasses
+
+    torch.manual_seed(0)
+    sized = Segmenter(dataclasses.replace(CONFIG, image_size=48)).eval()
+    sized.save_pretrained(tmp_path / "sized")
+    sized = Segmenter.from_pretrained(tmp_path / "sized")
+    rng = np.random.default_rng(0)
+    large = Image.fromarray(rng.integers(0, 256, (12, 9, 3), dtype=np.uint8)).resize((135, 180), Image.BICUBIC)
+    small = large.resize((36, 48), Image.Resampling.BILINEAR)
+    ids, at_48 = sized.predict(large), sized.predict(small)
+    assert ids.shape == (180, 135)
+    assert at_48.shape == (48, 36)
+    enlarged = np.asarray(Image.fromarray(at_48).resize((135, 180), Image.NEAREST))
+    assert (enlarged == ids).mean() > 0.9  # the same regions, with smoother borders

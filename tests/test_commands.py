@@ -1,0 +1,114 @@
+"""The commands as a user types them: raw folder → prepare → training → evaluate → table cell."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data.raw_layouts import make_ade20k, make_cityscapes, make_coco, make_pascal
+from data.test_custom import make as make_custom
+from golden_files import SMALL, released_file
+
+from prevmatch.config import DataConfig
+from prevmatch.data.loading import load_source
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "--encoder test_resnet --encoder_weights none --decoder_channels 8 --low_level_channels 4 --atrous_rates 1 2 3 "
+    "--crop_size 33 --epochs 1 --batch_size 2 --num_workers 0 --method prevmatch"
+)
+
+
+def start(*command, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )  # fmt: skip
+
+
+def prevmatch(*words):
+    done = start("-m", "prevmatch.cli", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(*words):
+    done = start("-m", "prevmatch.cli", *words)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def trained(tmp_path, recipe, *words):
+    done = start(f"recipes/{recipe}.py", *TINY.split(), "--output_dir", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["pascal", "cityscapes", "coco", "ade20k"])
+def test_raw_folder_becomes_a_table_cell(name, tmp_path):
+    raw, prepared = tmp_path / "raw", tmp_path / "prepared"
+    {"pascal": make_pascal, "cityscapes": make_cityscapes, "ade20k": make_ade20k,
+     "coco": lambda folder: make_coco(folder, masks=False)}[name](raw)  # fmt: skip
+    lists = ["--splits_dir", raw / "lists"] if name == "pascal" else []
+    said = prevmatch("prepare", name, "--data_dir", raw, "--output_dir", prepared, "--allow_incomplete", *lists)
+    assert f"training and 2 validation images in {prepared}" in said
+    own = tmp_path / "lists" / name / "own"
+    own.mkdir(parents=True)
+    ids = load_source(DataConfig(dataset=name, data_dir=prepared)).train["id"]
+    (own / "labeled.txt").write_text(f"{ids[0]}.jpg\n{ids[3]}.jpg\n")
+    results = tmp_path / "results"
+    said = prevmatch(
+        "table", "--recipe", f"recipes/{name}.py", "--data_dir", prepared, "--results_dir", results, "--methods",
+        "prevmatch", "--encoders", "test_resnet", "--splits", "own", "--seeds", "0",
+        f"--args={TINY} --splits_dir {tmp_path / 'lists'} --eval_window None --encoder test_resnet",
+    )  # fmt: skip
+    assert "| PrevMatch | test_resnet | ours, best epoch |" in said
+    assert "(n=1)" in (results / "TABLE.md").read_text()
+    run = results / name / "prevmatch-test_resnet-own-seed0"
+    assert json.loads((run / "result.json").read_text())["labelled"] == 2
+    said = prevmatch("evaluate", run / "best", "--dataset", name, "--data_dir", prepared, "--num_workers", "0",
+                     "--output_dir", tmp_path / "scores")  # fmt: skip
+    evaluation = json.loads((tmp_path / "scores/evaluation.json").read_text())
+    best = json.loads((run / "result.json").read_text())["best_miou"]
+    assert evaluation["miou"] == pytest.approx(best, abs=1e-6)
+    assert f"| {evaluation['miou']:>5.2f} |" in said.splitlines()[-1]
+
+
+def test_twenty_photos_with_five_masks_train_without_any_other_file(tmp_path):
+    make_custom(tmp_path / "my_data", photos=20, masks=5)
+    said = trained(tmp_path, "custom", "--data_dir", tmp_path / "my_data", "--crop_size", "0")
+    assert "4 labelled and 15 unlabelled images, 1 for validation, 3 classes" in said
+    assert "class   0 class_0" in said
+    assert "crops of 65" in said
+    said = prevmatch("evaluate", tmp_path / "run/best", "--dataset", "custom", "--data_dir", tmp_path / "my_data")
+    assert "1 validation images of custom, whole images" in said
+
+
+def test_converted_checkpoint_is_evaluated_and_wrong_data_is_refused(tmp_path):
+    path = released_file(SMALL, "resnet50", tmp_path)
+    assert "resnet50 for pascal" in prevmatch("convert", path, "--output_dir", tmp_path / "model")
+    make_pascal(tmp_path / "voc", val=1)
+    data = ["--data_dir", tmp_path / "voc", "--splits_dir", tmp_path / "voc/lists"]
+    said = prevmatch("evaluate", tmp_path / "model", "--dataset", "pascal", *data, "--num_workers", "0")
+    assert "on 1 validation images of pascal, whole images, fp32" in said
+    assert said.count("\n| ") == 21 + 2
+    make_ade20k(tmp_path / "ade")
+    message = fails("evaluate", tmp_path / "model", "--dataset", "ade20k", "--data_dir", tmp_path / "ade")
+    assert message.startswith(f"error: {tmp_path / 'model'} knows 21 classes, but ade20k has 150")
+
+
+def test_mistakes_are_one_line(tmp_path):
+    assert fails("prepare", "pascal", "--output_dir", tmp_path / "x").startswith("error: pascal needs --data_dir")
+    assert "is no Pascal folder: it lacks JPEGImages, SegmentationClass" in fails(
+        "prepare", "pascal", "--data_dir", tmp_path, "--output_dir", tmp_path / "x"
+    )
+    make_ade20k(tmp_path / "ade")
+    assert "add --allow_incomplete" in fails(
+        "prepare", "ade20k", "--data_dir", tmp_path / "ade", "--output_dir", tmp_path / "x"
+    )
+    assert not (tmp_path / "x").exists()
+    assert "does not exist" in fails("convert", tmp_path / "no.pth", "--output_dir", tmp_path / "x")
+    assert "dataset is not set" in fails("evaluate", tmp_path)
