@@ -122,16 +122,17 @@ def evaluate(
     """Print per-class IoU and mIoU of a model on a data set's validation images, by the published protocol.
 
     Args:
-        model: A model folder or Hub repository.
-        data: Which data.
+        model: A model folder, a run's output folder (its best model), or a Hub repository.
+        data: Which data; by default what the run was trained on.
         eval_window: Side of a sliding window; by default the model knows whether it needs one.
         num_workers: Loader processes.
         output_dir: Also write evaluation.json there.
     """
     from accelerate import PartialState
 
-    from prevmatch.scoring import score, write_evaluation
+    from prevmatch.scoring import of_run, score, write_evaluation
 
+    model, data = of_run(model, data)
     evaluation = score(model, data, window=eval_window, num_workers=num_workers)
     PartialState().print(evaluation.table())
     if output_dir is not None and PartialState().is_main_process:

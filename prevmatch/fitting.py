@@ -19,7 +19,9 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
 
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
     optimiser steps per unlabelled image, at least 5,000 and at most 100,000 (Pascal's published schedule has 105,000),
-    in 50 epochs; earlier versions join the bank 25 times.
+    in 50 epochs; earlier versions join the bank 25 times. The learning rate is the published .001 for long schedules;
+    for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best mIoU 46.8 against 43.7 at .002 and
+    42.4 at .001).
     """
     width, height = median_size(data)
     if config.image_size == 0:

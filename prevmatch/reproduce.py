@@ -57,8 +57,8 @@ def reproduce(plan: TableConfig, *, only_plan: bool = False) -> str:
         for number, cell in enumerate(todo, 1):
             print(f"\n== {number}/{len(todo)} {cell.name}", flush=True)
             _run(plan, cell)
-            write_table(plan, "not run yet")
-    return write_table(plan, "no data: give DATA_DIR" if no_data else "not run yet")
+            write_table(plan)
+    return write_table(plan, no_data=no_data)
 
 
 def describe(plan: TableConfig, cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
@@ -66,28 +66,34 @@ def describe(plan: TableConfig, cells: Sequence[Cell], todo: Sequence[Cell]) -> 
     lines = [f"{plan.recipe.stem}: {len(cells)} runs, {len(cells) - len(todo)} done, {len(todo)} to do"]
     results = read_results(folder_of(plan))
     for (method, encoder), count in _groups(todo).items():
-        done = [r for r in results if r["config"]["method"] == method and encoder in (None, r["config"]["encoder"])]
-        hours = published_results().get(plan.recipe.stem, {}).get("hours", {}).get(encoder)
-        if done:
-            each = mean(r["seconds"] for r in done) / 3600
-            expected = f"{each * count:.2f} h, measured on the {len(done)} done"
-        elif hours and method == "prevmatch":
-            expected = f"{hours[0] * count:.0f} to {hours[1] * count:.0f} h by the public logs, on their GPUs"
-        elif hours:
-            expected = f"less than PrevMatch's {hours[1] * count:.0f} h"
-        else:
-            expected = "unknown until one has run"
-        lines.append(f"  {method:<11} {encoder or '':<12} {count:>3} runs: {expected}")
+        lines.append(
+            f"  {method:<11} {encoder or '':<12} {count:>3} runs: {hours(plan, results, method, encoder, count)}"
+        )
     return "\n".join(lines)
 
 
-def write_table(plan: TableConfig, missing: str) -> str:
+def hours(plan: TableConfig, results: Sequence[dict], method: str, encoder: str | None, count: int = 1) -> str:
+    """How long `count` runs should take: as measured on finished ones, or else by the public logs."""
+    done = [r for r in results if r["config"]["method"] == method and encoder in (None, r["config"]["encoder"])]
+    logged = published_results().get(plan.recipe.stem, {}).get("hours", {}).get(encoder)
+    if done:
+        return f"{mean(r['seconds'] for r in done) / 3600 * count:.2f} h, measured on the {len(done)} done"
+    if logged and method == "prevmatch":
+        return f"{logged[0] * count:g} to {logged[1] * count:g} h by the public logs, on their GPUs"
+    return f"less than PrevMatch's {logged[1] * count:g} h" if logged else "unknown until one has run"
+
+
+def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
     """Write the recipe's TABLE.md, and the one of all recipes beside it; returns the recipe's."""
     results = read_results(folder_of(plan))
     # What a recipe has by itself is known once it has run.
     encoders = plan.encoders or tuple(sorted({r["config"]["encoder"] for r in results})) or ("",)
     splits = plan.splits or tuple(sorted({str(r["config"]["split"]) for r in results})) or ("",)
     splits = tuple(split.replace("/", "_") for split in splits)
+
+    def missing(method: str, encoder: str) -> str:
+        return "no data: give DATA_DIR" if no_data else f"not run: {hours(plan, results, method, encoder)}"
+
     text = table(plan.recipe.stem, results, plan.methods, encoders, splits, missing)
     folder_of(plan).mkdir(parents=True, exist_ok=True)
     write_text(folder_of(plan) / "TABLE.md", f"## {plan.recipe.stem}\n\n{text}")

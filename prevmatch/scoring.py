@@ -1,14 +1,14 @@
 """Scoring a finished model on a data set by the published protocol."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import reduce
 from tqdm import tqdm
 
-from prevmatch.config import DataConfig
+from prevmatch.config import DataConfig, TrainConfig
 from prevmatch.data.loader import evaluation_loader
 from prevmatch.data.loading import load_source
 from prevmatch.errors import DataError
@@ -44,6 +44,23 @@ class Evaluation:
             f"| {'mean':<{width}} | {self.miou:>5.2f} |",
         ]
         return "\n".join(lines)
+
+
+def of_run(model: str, data: DataConfig) -> tuple[str, DataConfig]:
+    """The model folder and the data that are meant where `model` is a run's folder, or one of the models in it.
+
+    Data that was held out from training is known only by the run's settings. Raises DataError if `data` names no data
+    set and `model` belongs to no run.
+    """
+    folder = Path(model)
+    run = next((f for f in (folder, *folder.parents[:2]) if (f / "result.json").is_file()), None)
+    if data.dataset is None:
+        if run is None:
+            raise DataError(f"{model} is no run's output folder; name the data with --dataset and --data_dir")
+        settings = json.loads((run / "config.json").read_text())
+        trained = TrainConfig.from_json(settings)
+        data = DataConfig(**{field.name: getattr(trained, field.name) for field in fields(DataConfig)})
+    return str(folder / "best") if run == folder else model, data
 
 
 def score(model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2) -> Evaluation:

@@ -1,7 +1,7 @@
 """Finished runs as a table in the layout of the published ones: ours, published, difference."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -53,18 +53,18 @@ def read_results(folder: Path) -> list[dict]:
 
 def table(
     recipe: str, results: Sequence[dict], methods: Sequence[str], encoders: Sequence[str], splits: Sequence[str],
-    missing: str,
+    missing: Callable[[str, str], str],
 ) -> str:  # fmt: skip
     """A Markdown table, methods and encoders down, splits across.
 
-    `missing` says why a cell without results has none. Published rows of methods that this package has not follow.
+    `missing` says why a cell of (method, encoder) has no results. Published rows that cannot be run here follow.
     """
     known = published_results().get(recipe, {"rows": [], "notes": []})
     lines = [f"| method | backbone | mIoU % | {' | '.join(splits)} |", "|---|---|---|" + "---:|" * len(splits)]
     for encoder in encoders:
         for method in methods:
             cells = [_runs(results, method, encoder, split) for split in splits]
-            lines += _rows(known["rows"], method, encoder, splits, cells, missing)
+            lines += _rows(known["rows"], method, encoder, splits, cells, missing(method, encoder))
     others = [row for row in known["rows"] if row.get("method") not in methods or row.get("encoder") not in encoders]
     for row in others:
         values = [_number(row["miou"].get(split), row) for split in splits]
@@ -119,8 +119,9 @@ def _notes(results: Sequence[dict]) -> list[str]:
     ]
     if any(r["config"]["bank_policy"] == "best" and r["config"]["method"] == "prevmatch" for r in results):
         notes.append("PrevMatch's bank follows the validation score (bank_policy best), as published.")
-    for key in ("device", "mixed_precision", "torch", "commit"):
-        values = sorted({str(r["environment"][key]) for r in results} - {""})
-        if values:
-            notes.append(f"Measured with {key.replace('_', ' ')} {', '.join(values)}.")
+    measured = {key: sorted({str(r["environment"][key]) for r in results} - {""})
+                for key in ("device", "mixed_precision", "torch", "commit")}  # fmt: skip
+    if results:
+        facts = (f"{key.replace('_', ' ')} {' and '.join(values)}" for key, values in measured.items() if values)
+        notes.append(f"Measured with {', '.join(facts)}.")
     return notes

@@ -19,6 +19,10 @@ def result(method="prevmatch", encoder=R50, split="92", seed=0, best=70.0, final
     }  # fmt: skip
 
 
+def reason(method, encoder):
+    return f"not run: {method} {encoder}"
+
+
 def save(folder, name, content):
     (folder / name).mkdir(parents=True)
     (folder / name / "result.json").write_text(json.dumps(content))
@@ -33,28 +37,30 @@ def row_of(text, method, what, backbone="R50"):
 
 def test_cells_are_mean_deviation_count_and_difference():
     runs = [result(seed=s, best=b, final=b - 1) for s, b in enumerate((72.0, 74.0, 73.0))]
-    text = table("pascal", runs, ["prevmatch"], [R50], ["92", "183"], "not run yet")
-    assert row_of(text, "PrevMatch", "ours, best epoch") == ["73.0 ± 1.0 (n=3)", "not run yet"]
+    text = table(
+        "pascal", runs, ["prevmatch"], [R50], ["92", "183"], lambda method, encoder: f"not run: {method} {encoder}"
+    )
+    assert row_of(text, "PrevMatch", "ours, best epoch") == ["73.0 ± 1.0 (n=3)", "not run: prevmatch resnet50s"]
     assert row_of(text, "PrevMatch", "ours, final epoch") == ["72.0 ± 1.0 (n=3)", ""]
     assert row_of(text, "PrevMatch", "published") == ["73.4", "75.4"]
     assert row_of(text, "PrevMatch", "difference of best") == ["-0.4", ""]
 
 
 def test_one_seed_has_no_deviation():
-    text = table("pascal", [result(best=70.04)], ["prevmatch"], [R50], ["92"], "")
+    text = table("pascal", [result(best=70.04)], ["prevmatch"], [R50], ["92"], reason)
     assert row_of(text, "PrevMatch", "ours, best epoch") == ["70.0 (n=1)"]
 
 
 def test_published_number_is_that_of_the_same_crop():
     blended = [result(split="1_16", crop_size=crop) for crop in (513,)]
-    text = table("pascal", blended, ["prevmatch"], [R50], ["1_16"], "")
+    text = table("pascal", blended, ["prevmatch"], [R50], ["1_16"], reason)
     assert row_of(text, "PrevMatch", "published") == ["76.0 (c)"]
-    text = table("pascal", [result(split="1_16", crop_size=321)], ["prevmatch"], [R50], ["1_16"], "")
+    text = table("pascal", [result(split="1_16", crop_size=321)], ["prevmatch"], [R50], ["1_16"], reason)
     assert row_of(text, "PrevMatch", "published") == ["75.6 (c)"]
 
 
 def test_rows_of_other_methods_are_shown_as_published_and_discrepancies_are_noted():
-    text = table("pascal", [], ["prevmatch"], [R50], ["92"], "no data: give DATA_DIR")
+    text = table("pascal", [], ["prevmatch"], [R50], ["92"], lambda *_: "no data: give DATA_DIR")
     assert "no data: give DATA_DIR" in text
     assert row_of(text, "UniMatch V2", "published, method not in this package", "DINOv2-B") == ["86.3"]
     assert row_of(text, "UniMatch", "published, not run") == ["71.9"]
@@ -63,7 +69,7 @@ def test_rows_of_other_methods_are_shown_as_published_and_discrepancies_are_note
 
 
 def test_recipe_without_published_table_has_only_ours():
-    text = table("shapes", [result(encoder="x", split="1_32")], ["prevmatch"], ["x"], ["1_32"], "")
+    text = table("shapes", [result(encoder="x", split="1_32")], ["prevmatch"], ["x"], ["1_32"], reason)
     assert "published |" not in text
     assert "| PrevMatch | x | ours, best epoch | 70.0 (n=1) |" in text
 

@@ -24,7 +24,12 @@ KNOWN = {"pascal": pascal, "cityscapes": cityscapes, "coco": coco, "ade20k": ade
 def load_training_data(config: DataConfig) -> TrainingData:
     """Load the source that the settings name and divide it; raises ConfigError or DataError where that fails."""
     source = load_source(config)
-    labelled, unlabelled = select(source.train, *labelled_ids(source, config))
+    if config.labelled is not None:
+        ids, note = _drawn(source, config.labelled, config.split_seed)
+        labelled, unlabelled = select(source.train, ids)
+        source = dataclasses.replace(source, notes=(*source.notes, note))
+    else:
+        labelled, unlabelled = select(source.train, *labelled_ids(source, config))
     return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled)
 
 
@@ -76,16 +81,23 @@ def _colours(mask_colours: str, class_names: tuple[str, ...]) -> tuple[tuple[RGB
 
 
 def labelled_ids(source: Source, config: DataConfig) -> tuple[list[str], list[str] | None]:
-    """Ids of the labelled images, and of the unlabelled ones; None for these means all the others."""
+    """Ids of the split's labelled images, and of the unlabelled ones; None for these means all the others."""
     ids = source.train["id"]
-    if config.labelled is not None:
-        masked = np.flatnonzero(has_mask(source.train))
-        count = amount(config.labelled, len(masked))
-        there = presence(source.train.select(masked), source) if count < len(masked) else np.ones((count, 1), bool)
-        return [ids[i] for i in masked[draw(there, count, seed=config.split_seed)]], None
     if config.split is None:
         return [ids[i] for i in np.flatnonzero(has_mask(source.train))], None
     assert config.dataset is not None
     if config.splits_dir is not None or published_splits(config.dataset):
         return labelled_list(config.dataset, config.split, config.splits_dir)
     return every_nth(ids, config.split), None
+
+
+def _drawn(source: Source, wanted: str, seed: int) -> tuple[list[str], str]:
+    """Ids of labelled images drawn from those with a mask, and what to tell about the draw."""
+    masked = np.flatnonzero(has_mask(source.train))
+    count = amount(wanted, len(masked))
+    there = presence(source.train.select(masked), source)
+    chosen = draw(there, count, seed=seed)
+    ids = source.train["id"]
+    absent = np.flatnonzero(~there[chosen].any(axis=0))
+    without = f"; none of them shows {', '.join(source.class_names[i] for i in absent)}" if len(absent) else ""
+    return [ids[i] for i in masked[chosen]], f"drew {count} of {len(masked)} masks, split_seed {seed}{without}"

@@ -2,8 +2,9 @@ import datasets
 import numpy as np
 import pytest
 
-from prevmatch.config import DataConfig
-from prevmatch.data.loading import labelled_ids
+from prevmatch.config import DataConfig, TrainConfig
+from prevmatch.data.loading import labelled_ids, load_training_data
+from prevmatch.data.reading import read_mask
 from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
 from prevmatch.errors import ConfigError, DataError
 
@@ -101,14 +102,23 @@ def test_draw_without_any_class_is_random():
     assert len(draw(np.zeros((5, 2), dtype=bool), 3, seed=0)) == 3
 
 
-def test_labelled_draws_by_split_seed_and_not_by_seed(tiny_source):
+def test_labelled_draws_by_split_seed_and_not_by_seed():
     draws = [
-        labelled_ids(tiny_source, DataConfig(dataset="shapes", split="1_4", labelled="3", split_seed=s))[0]
-        for s in (0, 0, 1, 2)
+        load_training_data(TrainConfig(dataset="shapes", labelled="3", split_seed=split_seed, seed=seed))
+        for split_seed, seed in ((0, 0), (0, 1), (1, 0))
     ]
-    assert draws[0] == draws[1]
-    assert len({tuple(ids) for ids in draws}) > 1
-    assert all(len(set(ids)) == 3 for ids in draws)
+    ids = [data.labelled["id"] for data in draws]
+    assert ids[0] == ids[1] != ids[2]
+    assert len(set(ids[0])) == 3
+    assert draws[0].source.notes[-1].startswith("drew 3 of 512 masks, split_seed 0")
+
+
+def test_classes_that_a_draw_leaves_out_are_named():
+    data = load_training_data(DataConfig(dataset="shapes", labelled="1"))
+    shown = set(np.unique(read_mask(data.labelled[0], data.source)).tolist())
+    note = data.source.notes[-1]
+    for label, name in enumerate(data.source.class_names):
+        assert (name in note) == (label not in shown)
 
 
 def test_without_split_every_mask_counts(tiny_source):
