@@ -1,6 +1,8 @@
 """One loader for everything: a sample is a labelled image, an unlabelled one, and its CutMix partner."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -218,6 +220,17 @@ def whole(loader: Iterable[Item]) -> Iterator[Item]:
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Signals reach a whole process group; workers must live until the main process has saved."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    """Signals reach a whole process group; workers must live until the main process has saved.
+
+    Only the SIGTERM by which the main process itself ends them counts, so a thread looks who sent one.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+
+
+def _end_when_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

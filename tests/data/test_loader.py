@@ -84,3 +84,29 @@ def test_images_can_be_read_at_another_size(tiny_source):
     image, mask = next(iter(evaluation_loader(tiny_source, image_size=40, rank=0, processes=1, num_workers=0)))
     assert image.shape == (3, 40, 40)
     assert mask.shape == (40, 40)
+
+
+def test_workers_outlive_a_signal_to_the_group_but_not_the_end_of_the_loader(tiny_data):
+    import os
+    import signal
+
+    loader = training_loader(
+        tiny_data, batch_size=2, processes=1, image_size=None, crop_size=33, scale_range=(0.5, 2.0), seed=0,
+        unlabelled=True, num_workers=2,
+    )  # fmt: skip
+    batches = iter(loader)
+    next(batches)
+    workers = [worker.pid for worker in batches._workers]
+    killer = os.fork()  # a stranger, as a scheduler is
+    if killer == 0:
+        for pid in workers:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                os.kill(pid, number)
+        os._exit(0)
+    os.waitpid(killer, 0)
+    assert len(list(batches)) == 2
+    processes = batches._workers
+    for worker in processes:
+        worker.terminate()  # by the parent, as multiprocessing does at the end
+        worker.join(timeout=10)
+        assert worker.exitcode == 0

@@ -1,0 +1,117 @@
+"""Real training processes that are killed, and what is left of them."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+
+RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+import dataclasses
+from pathlib import Path
+from conftest import TINY, divide
+from prevmatch.cli import or_exit
+from prevmatch.data.shapes import load_shapes
+from prevmatch.loop import train
+
+config = dataclasses.replace(
+    TINY, **dict(
+        output_dir=Path({folder!r}), epochs=4, batch_size={batch_size}, resume=True, checkpointing_steps=2,
+        logging_steps=3, bank_policy="interval", num_workers={num_workers},
+    ) | {settings!r}
+)
+data = divide(load_shapes(train=24, val=3), "1_4")
+{before}
+or_exit(lambda: train(config, data))
+"""
+
+
+def start(folder, *, processes=1, num_workers=0, before="", launcher=(), **settings):
+    """Start a run that resumes by itself; its output goes to `log`."""
+    script = folder.parent / f"{folder.name}.py"
+    script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
+                                 num_workers=num_workers, settings=settings, before=before))  # fmt: skip
+    command = [sys.executable]
+    if processes > 1 or launcher:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1",
+                    "--master_port", port, *launcher]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    output = (folder.parent / f"{folder.name}.log").open("a")
+    return subprocess.Popen([*command, str(script)], cwd=ROOT, env=environment, stdout=output, stderr=output,
+                            start_new_session=True)  # fmt: skip
+
+
+def finish(folder, **options):
+    """Run to the end; returns the exit status."""
+    return start(folder, **options).wait(timeout=240)
+
+
+def kill_group(process, number=signal.SIGKILL):
+    """Signal the run and everything that it started, as a scheduler does."""
+    os.killpg(process.pid, number)
+
+
+def reached(folder, line, *, process=None, seconds=120):
+    """Wait until the log holds `line`."""
+    log, end = folder.parent / f"{folder.name}.log", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if log.is_file() and line in log.read_text(errors="replace"):
+            return True
+        if process is not None and process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return False
+
+
+def outcome(folder):
+    """What must be bit-identical: weights, momentum, bank, records and scores at the end of a run."""
+    last = sorted((folder / "checkpoints").glob("step_*"))[-1]
+    tensors = {}
+    for name in ("model/model.safetensors", "optimizer.safetensors", "bank.safetensors"):
+        content = load_file(last / name)
+        joined = b"".join(key.encode() + content[key].numpy().tobytes() for key in sorted(content))
+        tensors[name] = hashlib.sha256(joined).hexdigest()
+    result = json.loads((folder / "result.json").read_text())
+    scores = {name: result[name] for name in ("best_miou", "best_epoch", "final_miou", "class_iou")}
+    best = hashlib.sha256((folder / "best/model.safetensors").read_bytes()).hexdigest()
+    state = json.loads((last / "state.json").read_text())
+    return {
+        "tensors": tensors, "scores": scores, "best": best, "records": (folder / "metrics.jsonl").read_text(),
+        "bank": state["bank"], "step": state["state"]["step"],
+    }  # fmt: skip
+
+
+def killed_and_resumed(folder, kills, *, seed, processes=1, **options):
+    """Kill a run `kills` times at random moments, each time letting it go on; returns how many kills hit."""
+    rng, hits = random.Random(seed), 0
+    (folder.parent / f"{folder.name}.log").touch()
+    for _ in range(kills):
+        log = folder.parent / f"{folder.name}.log"
+        before = log.stat().st_size
+        process = start(folder, processes=processes, **options)
+        deadline = time.monotonic() + 60
+        while "output in" not in log.read_text(errors="replace")[before:] and time.monotonic() < deadline:
+            time.sleep(0.02)  # kill the run, not the imports
+        time.sleep(rng.uniform(0.05, 3.5))
+        if process.poll() is None:
+            hits += 1
+            kill_group(process)
+        process.wait()
+        if (folder / "result.json").is_file():
+            break
+    assert finish(folder, processes=processes, **options) == 0, log.read_text(errors="replace")[-2000:]
+    return hits

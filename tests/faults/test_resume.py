@@ -1,0 +1,141 @@
+"""Killed runs go on bit by bit."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from faults.runs import finish, kill_group, killed_and_resumed, outcome, reached, start
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(folder) == 0
+    return outcome(folder)
+
+
+def test_run_killed_three_times_ends_bit_identical(whole, tmp_path):
+    hits = killed_and_resumed(tmp_path / "run", 3, seed=1)
+    assert hits >= 1
+    assert outcome(tmp_path / "run") == whole
+
+
+# Kill exactly there: within an epoch, while a checkpoint is written, in an evaluation, before the best model is kept.
+PLACES = {
+    "step": "import prevmatch.loop as m; name = 'step'; at = 7",
+    "write": "import prevmatch.checkpoint as m; name = 'write_manifest'; at = 4",
+    "rename": "import prevmatch.files as m; name = '_flush'; at = 6",
+    "evaluation": "import prevmatch.loop as m; name = 'score'; at = 2",
+    "records": "import prevmatch.keeper as m; name = 'Keeper.save_best'; at = 2",
+}
+KILL = """
+{place}
+import os, signal, functools
+holder = m
+for part in name.split(".")[:-1]: holder = getattr(holder, part)
+real, calls = getattr(holder, name.split(".")[-1]), []
+@functools.wraps(real)
+def deadly(*args, **kwargs):
+    calls.append(None)
+    if len(calls) == at and not Path({mark!r}).exists():
+        Path({mark!r}).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+setattr(holder, name.split(".")[-1], deadly)
+"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_run_killed_at_a_chosen_place_ends_bit_identical(whole, tmp_path, place):
+    before = KILL.format(place=PLACES[place], mark=str(tmp_path / "killed"))
+    assert finish(tmp_path / "run", before=before) == -signal.SIGKILL
+    assert finish(tmp_path / "run", before=before) == 0
+    assert outcome(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_signal_ends_the_run_in_order_and_it_goes_on_bit_identical(whole, tmp_path, number):
+    folder = tmp_path / "run"
+    process = start(folder, num_workers=1)
+    assert reached(folder, "output in")
+    assert reached(folder, "epoch=1", process=process)
+    kill_group(process, number)
+    assert process.wait(timeout=60) == 75
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert last.startswith(f"stopped: {signal.Signals(number).name}, after step ")
+    assert not (folder / "result.json").exists()
+    assert finish(folder, num_workers=1) == 0
+    assert outcome(folder) == whole
+
+
+def test_time_limit_ends_the_run_with_the_documented_status(whole, tmp_path):
+    folder, tries = tmp_path / "run", 0
+    while (status := finish(folder, max_hours=0.6 / 3600)) == 75:
+        tries += 1
+        assert tries < 40
+    assert status == 0
+    assert tries >= 1
+    assert outcome(folder) == whole
+
+
+def test_second_interrupt_stops_at_once(tmp_path):
+    folder = tmp_path / "run"
+    slow = "lambda *a, **k: (print('it evaluates', flush=True), time.sleep(60))"
+    process = start(folder, before=f"import prevmatch.loop as m, time; m.score = {slow}")
+    assert reached(folder, "it evaluates", process=process)
+    kill_group(process, signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=2)
+    kill_group(process, signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+
+
+def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, tmp_path):
+    folder = tmp_path / "run"
+    assert finish(folder) == 0
+    names = sorted(path.relative_to(last_checkpoint(folder)) for path in last_checkpoint(folder).rglob("*")
+                   if path.is_file())  # fmt: skip
+    assert len(names) >= 7
+    from prevmatch.checkpoint import newest
+
+    for name in names:
+        path = last_checkpoint(folder) / name
+        content = path.read_bytes()
+        for torn in (content[: len(content) // 2], b"", bytes([content[0] ^ 1]) + content[1:]):
+            path.write_bytes(torn)
+            told = []
+            assert newest(folder / "checkpoints", told.append) == sorted((folder / "checkpoints").glob("step_*"))[0]
+            assert last_checkpoint(folder).name in told[0]
+        path.write_bytes(content)
+    (last_checkpoint(folder) / "bank.safetensors").write_bytes(b"torn")
+    (folder / "result.json").unlink()
+    assert finish(folder) == 0
+    assert "is not used: bank.safetensors is missing or damaged" in (tmp_path / "run.log").read_text()
+    assert outcome(folder) == whole
+
+
+def test_other_settings_and_other_images_are_refused_with_their_names(tmp_path):
+    folder = tmp_path / "run"
+    assert finish(folder) == 0
+    assert finish(folder, lr=0.5, seed=3) == 1
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert "other settings: lr=0.5 (was 0.001), seed=3 (was 0); use those to resume" in last
+    assert finish(folder, before="data = divide(load_shapes(train=24, val=4), '1_4')") == 1
+    assert "made with other images or another split" in (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert finish(folder, save_total_limit=5) == 0  # these may change
+
+
+def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
+    folder = tmp_path / "run"
+    assert finish(folder, save_total_limit=3) == 0
+    assert len(list((folder / "checkpoints").iterdir())) == 3
+    for path in (folder / "checkpoints").rglob("*"):
+        assert path.is_dir() or path.suffix in (".json", ".jsonl", ".safetensors")
+    assert json.loads((last_checkpoint(folder) / "state.json").read_text())["bank"]["epochs"] == [1, 2, 3]
+
+
+def last_checkpoint(folder):
+    return sorted((folder / "checkpoints").glob("step_*"))[-1]
