@@ -47,7 +47,21 @@ class SegmenterConfig:
     """Long side in pixels that images are brought to before they are segmented; None takes them as they are."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "num_classes", "decoder_channels", "low_level_channels")
+        _check(isinstance(self.encoder, str), f"encoder is {self.encoder!r} but must be the name of a timm encoder")
+        for name in ("num_classes", "decoder_channels", "low_level_channels"):
+            value, most = getattr(self, name), 255 if name == "num_classes" else 16_384
+            _check(isinstance(value, int) and 1 <= value <= most, f"{name} is {value} but must lie in 1..{most}")
+        for name in ("mean", "std", "atrous_rates"):
+            value = getattr(self, name)
+            numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
+            _check(numbers and len(value) == 3, f"{name} is {value!r} but must be three numbers")
+        for name in ("eval_window", "image_size"):
+            value = getattr(self, name)
+            _check(
+                value is None or (isinstance(value, int) and value >= 1), f"{name} is {value!r}, not a size or None"
+            )
+        for name in ("class_names", "palette"):
+            _check(isinstance(getattr(self, name), tuple), f"{name} is {getattr(self, name)!r} but must be a list")
         for name in ("class_names", "palette"):
             given = len(getattr(self, name))
             _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
@@ -79,12 +93,15 @@ class DataConfig:
     such that every class occurs if possible."""
     split_seed: int = 0
     """Seed of that draw and of the validation images held out; `seed` leaves them as they are."""
+    max_image_pixels: int = 178_956_970
+    """Larger image files are refused as decompression bombs (Pillow's limit); raise it for images that are yours."""
     val_share: float = 0.2
     """Share of the labelled images held out for validation where custom data has no validation part."""
 
     def __post_init__(self) -> None:
         _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
         _at_least(self, 0, "split_seed")
+        _at_least(self, 1, "max_image_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +247,11 @@ class TrainConfig(DataConfig):
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         _check(not unknown, f"unknown settings: {', '.join(sorted(unknown))}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        paths = {k: Path(values[k]) for k in ("data_dir", "output_dir") if values.get(k) is not None}
-        return cls(**values | paths)
+        try:
+            paths = {k: Path(values[k]) for k in ("data_dir", "output_dir") if values.get(k) is not None}
+            return cls(**values | paths)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"settings of a wrong kind ({error}); is config.json damaged?") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from prevmatch.errors import ConfigError
     ("changes", "named"),
     [
         ({"batch_size": 1}, "batch_size"),
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs"),
         ({"confidence_threshold": 1.5}, "confidence_threshold"),
-        ({"lr": 0.0}, "lr"),
+        ({"lr": -1.0}, "lr"),
         ({"scale_range": (2.0, 0.5)}, "scale_range"),
         ({"eval_window": 0}, "eval_window"),
         ({"num_workers": -1}, "num_workers"),

@@ -194,6 +194,60 @@ def test_loss_that_turns_nan_is_reported_with_its_exact_step(tiny_config, tiny_d
     assert not (tiny_config.output_dir / "result.json").exists()
 
 
+def nan_at(monkeypatch, *calls_with_nan):
+    """Let the loss of those calls of the step be NaN, BatchNorm's statistics too."""
+    import prevmatch.loop
+
+    calls, real = [], prevmatch.loop.step
+
+    def sabotaged(network, *args, **kwargs):
+        calls.append(None)
+        losses = real(network, *args, **kwargs)
+        if len(calls) - 1 not in calls_with_nan:
+            return losses
+        for buffer in network.buffers():
+            if buffer.is_floating_point() and buffer.ndim == 1:
+                buffer.data.fill_(float("nan"))
+        return losses | {"loss": losses["loss"] * float("nan")}
+
+    monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
+
+
+def test_steps_that_are_not_finite_are_left_out_if_asked(tiny_config, tiny_data, monkeypatch):
+    nan_at(monkeypatch, 1, 4)
+    config = dataclasses.replace(tiny_config, nonfinite="skip", logging_steps=1)
+    assert train(config, tiny_data).final_miou > 0
+    state = json.loads((config.output_dir / "checkpoints/step_00000006/state.json").read_text())["state"]
+    assert (state["skipped"], state["step"]) == (2, 6)
+    assert [line["step"] for line in lines(config.output_dir) if "loss" in line] == [0, 2, 3, 5]
+    assert json.loads((config.output_dir / "fault_step_4.json").read_text())["losses"]["grad_norm"] == "nan"
+    weights = load_file(config.output_dir / "checkpoints/step_00000006/model/model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_more_faults_than_allowed_end_the_run(tiny_config, tiny_data, monkeypatch):
+    nan_at(monkeypatch, 1, 2)
+    config = dataclasses.replace(tiny_config, nonfinite="skip", nonfinite_limit=1)
+    with pytest.raises(TrainingError, match=r"not finite in 2 steps, the last one is 2; fault_step_2\.json names"):
+        train(config, tiny_data)
+
+
+def test_finite_loss_with_a_gradient_that_is_not_is_named_at_its_own_step(tiny_config, tiny_data, monkeypatch):
+    import prevmatch.loop
+
+    calls, real = [], prevmatch.loop.gradient_norm
+
+    def sabotaged(network):
+        calls.append(None)
+        if len(calls) == 3:
+            next(network.parameters()).grad.fill_(float("inf"))
+        return real(network)
+
+    monkeypatch.setattr(prevmatch.loop, "gradient_norm", sabotaged)
+    with pytest.raises(TrainingError, match="at step 2 "):
+        train(tiny_config, tiny_data)
+
+
 def test_error_in_a_loader_worker_is_one_line_with_the_file(tiny_config, tiny_source):
     rows = tiny_source.train.to_list()
     rows[0]["mask"] = {"path": "/nowhere/m.png", "bytes": None}

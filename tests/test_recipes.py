@@ -40,9 +40,9 @@ def test_unknown_setting_is_rejected():
 
 
 def test_impossible_setting_is_one_line(tmp_path):
-    done = start("recipes/shapes.py", "--epochs", "0", "--output_dir", str(tmp_path))
+    done = start("recipes/shapes.py", "--epochs", "-1", "--output_dir", str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr == "error: epochs is 0 but must be at least 1\n"
+    assert done.stderr == "error: epochs is -1 but must be at least 0\n"
 
 
 def test_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):

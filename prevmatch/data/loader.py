@@ -4,10 +4,12 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
@@ -172,7 +174,7 @@ def training_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
         generator=torch.Generator(),  # of its own: making an iterator must not draw from the run's random state
     )
 
@@ -187,7 +189,7 @@ def evaluation_loader(
         batch_size=None,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
         generator=torch.Generator(),
     )
 
@@ -219,11 +221,14 @@ def whole(loader: Iterable[Item]) -> Iterator[Item]:
         ) from error
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Signals reach a whole process group; workers must live until the main process has saved.
+def _start_worker(pixels: int | None, _: int) -> None:
+    """Keep the limit of pixels where processes inherit nothing, and leave signals to the main process.
+
+    Signals reach a whole process group; workers must live until the main process has saved.
 
     Only the SIGTERM by which the main process itself ends them counts, so a thread looks who sent one.
     """
+    Image.MAX_IMAGE_PIXELS = pixels
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -11,6 +11,7 @@ from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, sha
 from prevmatch.data.colours import palette_colours, read_colours
 from prevmatch.data.layouts import meaning_of
 from prevmatch.data.lists import labelled_list, published_splits
+from prevmatch.data.reading import limit_pixels
 from prevmatch.data.sources import RGB, Source, TrainingData
 from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
 from prevmatch.data.survey import presence
@@ -35,6 +36,7 @@ def load_training_data(config: DataConfig) -> TrainingData:
 
 def load_source(config: DataConfig) -> Source:
     """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set."""
+    limit_pixels(config.max_image_pixels)
     match config.dataset:
         case None:
             raise ConfigError("dataset is not set; name one, or hand the data to train() directly")

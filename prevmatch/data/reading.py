@@ -1,6 +1,7 @@
 """How a row becomes pixels: images upright in RGB, masks as class ids, whatever they were stored as."""
 
 import io
+import warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 
 EXIF_ORIENTATION = 0x0112
+
+
+def limit_pixels(most: int) -> None:
+    """Refuse to decode images of more than `most` pixels, in this process from now on."""
+    Image.MAX_IMAGE_PIXELS = most // 2  # Pillow warns from here on and refuses from twice as many on
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read_image(row: dict, image_size: int | None = None) -> Image.Image:
@@ -143,6 +150,11 @@ def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Ima
             image.load()
     except FileNotFoundError:
         raise DataError(f"{where(row, column)} is missing; restore it or remove it from the lists") from None
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{where(row, column)} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels and is taken for a "
+            "decompression bomb; if it is yours, raise --max_image_pixels"
+        ) from None
     except Exception as error:
         raise DataError(
             f"{where(row, column)} cannot be read as an image ({type(error).__name__}); replace the file"

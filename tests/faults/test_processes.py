@@ -26,6 +26,7 @@ def whole(tmp_path_factory):
     return outcome(folder)
 
 
+@pytest.mark.soak
 def test_two_processes_killed_and_resumed_end_bit_identical(whole, tmp_path):
     killed_and_resumed(tmp_path / "run", 1, seed=2, processes=2)
     assert outcome(tmp_path / "run") == whole
@@ -38,6 +39,7 @@ def test_launcher_starts_again_after_a_death_and_the_run_goes_on_bit_identical(w
     assert outcome(tmp_path / "run") == whole
 
 
+@pytest.mark.soak
 def test_dying_process_ends_the_others_with_its_error_within_a_minute(tmp_path):
     death = "raise prevmatch.errors.DataError('the disk of rank 1 burns')"
     before = "import prevmatch.errors, prevmatch\n" + DIE_ONCE.format(mark=str(tmp_path / "died"), death=death)
@@ -47,6 +49,7 @@ def test_dying_process_ends_the_others_with_its_error_within_a_minute(tmp_path):
     assert "error: the disk of rank 1 burns" in (tmp_path / "run.log").read_text()
 
 
+@pytest.mark.soak
 def test_signal_to_all_processes_saves_and_one_process_can_go_on(whole, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, processes=2)

@@ -48,7 +48,7 @@ setattr(holder, name.split(".")[-1], deadly)
 """
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", [pytest.param(p, marks=[] if p == "write" else pytest.mark.soak) for p in PLACES])
 def test_run_killed_at_a_chosen_place_ends_bit_identical(whole, tmp_path, place):
     before = KILL.format(place=PLACES[place], mark=str(tmp_path / "killed"))
     assert finish(tmp_path / "run", before=before) == -signal.SIGKILL
@@ -56,7 +56,10 @@ def test_run_killed_at_a_chosen_place_ends_bit_identical(whole, tmp_path, place)
     assert outcome(tmp_path / "run") == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.soak) for n in (signal.SIGINT, signal.SIGUSR1))],
+)
 def test_signal_ends_the_run_in_order_and_it_goes_on_bit_identical(whole, tmp_path, number):
     folder = tmp_path / "run"
     process = start(folder, num_workers=1)
@@ -71,6 +74,7 @@ def test_signal_ends_the_run_in_order_and_it_goes_on_bit_identical(whole, tmp_pa
     assert outcome(folder) == whole
 
 
+@pytest.mark.soak
 def test_time_limit_ends_the_run_with_the_documented_status(whole, tmp_path):
     folder, tries = tmp_path / "run", 0
     while (status := finish(folder, max_hours=0.6 / 3600)) == 75:
