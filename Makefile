@@ -7,7 +7,7 @@ DEMO := outputs/demo
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
-.PHONY: install demo reproduce-table test check clean
+.PHONY: install demo reproduce-table test soak check clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ reproduce-table: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+soak: .venv/installed-dev
+	$(BIN)/python -m pytest -m soak
+	$(BIN)/python tests/faults/soak.py --minutes 8
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

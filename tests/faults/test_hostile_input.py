@@ -43,8 +43,9 @@ def tried(call, *args):
     try:
         return call(*args)
     except PrevMatchError as error:
-        assert "\n" not in str(error)
-        assert str(error)
+        line = str(error)
+    assert line
+    assert "\n" not in line
     return None
 
 
