@@ -113,7 +113,12 @@ class Keeper:
             problem = f"the checkpoint after step {step} could not be written ({error}); the ones before it stay"
             if strict:
                 raise CheckpointError(problem) from error
-            tqdm.write(f"WARNING: {problem}, training goes on")
+            self.tell(f"WARNING: {problem}, training goes on")
+
+    def tell(self, line: str) -> None:
+        """Print a line above the progress bar, once."""
+        if self.accelerator.is_main_process:
+            tqdm.write(line)
 
     def resume(self, batches_per_epoch: int) -> TrainState:
         """Restore the newest whole checkpoint and return where the run was; a new state where there is none.
@@ -133,7 +138,7 @@ class Keeper:
         checkpoint.restore(found, self.student, self.optimizer, self.bank, rank=self.accelerator.process_index)
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
-        self.accelerator.print(f"resumed after step {state.step} from {found}")
+        self.tell(f"resumed after step {state.step} from {found}")
         if saved["processes"] != self.accelerator.num_processes:
             self._translate(state, saved["processes"], batches_per_epoch)
         batches = state.epoch * batches_per_epoch + state.batch
@@ -146,7 +151,7 @@ class Keeper:
         batch = state.batch * processes // self.accelerator.num_processes
         state.batch = min(batch // accumulation * accumulation, batches_per_epoch)
         state.step = state.epoch * -(-batches_per_epoch // accumulation) + state.batch // accumulation
-        self.accelerator.print(
+        self.tell(
             f"NOTE: saved by {processes} processes, it goes on in {self.accelerator.num_processes}: not the same run "
             "bit by bit"
         )
@@ -156,14 +161,14 @@ class Keeper:
         answer: list = [None]
         if self.accelerator.is_main_process:
             try:
-                answer = [checkpoint.newest(self.folder, self.accelerator.print)]
+                answer = [checkpoint.newest(self.folder, self.tell)]
             except CheckpointError as error:
                 answer = [error]
         found = broadcast_object_list(answer)[0]
         if isinstance(found, CheckpointError):
             raise found
         if found is None:
-            self.accelerator.print(f"there is no checkpoint in {self.folder}; starting anew")
+            self.tell(f"there is no checkpoint in {self.folder}; starting anew")
         return found
 
     def _write(self, snapshot: checkpoint.Snapshot, step: int) -> None:
