@@ -28,6 +28,7 @@ from prevmatch.metrics import iou
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.panels import draw_panel
 from prevmatch.results import TrainResult, open_output_dir, report
 from prevmatch.schedule import poly, triangle
 from prevmatch.state import TrainState
@@ -83,6 +84,9 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             state.record(epoch, score(student, skeleton, val_loader, config, accelerator) if due else None)
             save(student, state, config, accelerator)
+            draw_panel(
+                state, student, bank, data=data, method=method, forward=forward, config=config, accelerator=accelerator
+            )
             if due:
                 logbook.epoch(state, bank=len(bank))
     return report(state, config, data, accelerator, iterations=config.epochs * len(loader))

@@ -19,7 +19,9 @@ from prevmatch.files import write_text
 from prevmatch.state import TrainState
 from prevmatch.summary import summary
 
-RUN_FILES = ("config.json", "metrics.jsonl", "result.json", "best", "checkpoints")
+RUN_FILES = (
+    "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
