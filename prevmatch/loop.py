@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from prevmatch.bank import PreviousModels
+from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
 from prevmatch.data.loader import evaluation_loader, training_loader
 from prevmatch.data.loading import load_training_data
@@ -20,6 +21,7 @@ from prevmatch.errors import TrainingError
 from prevmatch.evaluate import evaluate
 from prevmatch.fitting import fit
 from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
+from prevmatch.hub import check_can_push
 from prevmatch.launch import start_accelerator
 from prevmatch.logbook import Logbook
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
@@ -41,6 +43,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     Raises a PrevMatchError, with one line that names the remedy, where it cannot go on.
     """
     accelerator = start_accelerator(config)
+    check_can_push(config)
     set_seed(config.seed)
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
@@ -89,7 +92,10 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             )
             if due:
                 logbook.epoch(state, bank=len(bank))
-    return report(state, config, data, accelerator, iterations=config.epochs * len(loader))
+    result = report(state, config, data, accelerator, iterations=config.epochs * len(loader))
+    if accelerator.is_main_process:
+        close(config)
+    return result
 
 
 def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:

@@ -76,8 +76,10 @@ def draw_panel(
     ]
     sheet = grid([list(row.values()) for row in rows], list(rows[0]), width=CELL)
     seen = classes_in(shown, answers)
-    names, palette = ([values[i] for i in seen] for values in (data.source.class_names, data.source.palette))
-    picture = stacked(sheet, legend(names, palette, width=sheet.width), note_below(sheet.width, state.epoch, shown, rows[0]))
+    names = legend(
+        [data.source.class_names[i] for i in seen], [data.source.palette[i] for i in seen], width=sheet.width
+    )
+    picture = stacked(sheet, names, note_below(sheet.width, state.epoch, shown, rows[0]))
     path = config.output_dir / "panels" / f"epoch_{state.epoch:04d}.png"
     path.parent.mkdir(exist_ok=True)
     aside = path.with_name(f".{path.name}")

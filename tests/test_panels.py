@@ -59,7 +59,7 @@ def test_drawing_leaves_generators_bank_and_network_untouched(tiny_config, tiny_
     def watched(state, student, bank, **options):
         def everything():
             tensors = [t.clone() for t in (*student.parameters(), *student.buffers())]
-            return torch.get_rng_state(), np.random.get_state()[1].tolist(), bank.state_dict()["generator"], tensors  # noqa: NPY002
+            return torch.get_rng_state(), np.random.get_state()[1].tolist(), bank.state_dict()["generator"], tensors
 
         before, training = everything(), student.training
         real(state, student, bank, **options)
@@ -87,7 +87,7 @@ def test_previous_guidance_is_the_mean_of_the_newest_members():
         asked.append(model["weight"].item())
         return torch.stack([image[:, 0] * 0, image[:, 0] * asked[-1]], dim=1)
 
-    (ids, confidence), = answers_of(bank.latest(2), [torch.full((1, 3, 2, 2), 0.5)], forward)
+    ((ids, confidence),) = answers_of(bank.latest(2), [torch.full((1, 3, 2, 2), 0.5)], forward)
     assert asked == [2.0, 6.0]
     assert (ids == 1).all()
     np.testing.assert_allclose(confidence, 1 / (1 + np.exp(-0.5 * 4)), rtol=1e-6)
