@@ -36,10 +36,15 @@ def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
             continue
         if not isinstance(line, dict) or not _is_number(line.get("step")):
             continue
-        kind = epochs if "epoch" in line else steps
-        while kind and kind[-1]["step"] > line["step"]:
-            kind.pop()
-        kind.append(line)
+        for kept in (steps, epochs):
+            while kept and kept[-1]["step"] > line["step"]:
+                kept.pop()
+        if "epoch" not in line:
+            steps.append(line)
+        else:
+            if epochs and epochs[-1]["step"] == line["step"]:  # an epoch that was evaluated again
+                epochs.pop()
+            epochs.append(line)
     return steps, epochs
 
 

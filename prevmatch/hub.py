@@ -1,6 +1,7 @@
 """Publishing a model on the Hub: its files, a card with what is known about it, and a Space to try it in."""
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
         "repo_id": repo_id,
         "encoder": config.get("encoder"),
         "class_count": config.get("num_classes") or len(names),
-        "class_list": ", ".join(f"{i} {_cell(name)}" for i, name in enumerate(names)) or "Their names are not known.",
+        "class_list": ", ".join(f"{i} {_escaped(name)}" for i, name in enumerate(names))
+        or "Their names are not known.",
         "interrupted": upload.run,
         "run": run,
         "licence": license,
@@ -139,7 +141,7 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
             "training": {key: _cell(value) for key, value in told.items()},
             "settings": {key: _cell(value) for key, value in settings.items()},
             "command": shortened(run.result.get("command", "")),
-            "classes": {_cell(name): iou for name, iou in run.class_iou.items()},
+            "classes": {_escaped(name): iou for name, iou in run.class_iou.items()},
             "protocol": f"sliding window of {window} pixels" if window else "whole images",
         }
     import jinja2
@@ -194,7 +196,7 @@ def _base_model(encoder: str) -> str | None:
     """Hub id of the encoder's pretrained weights, as timm names it."""
     import timm
 
-    pretrained = timm.get_pretrained_cfg(encoder)
+    pretrained = timm.get_pretrained_cfg(encoder.removesuffix(".published"))
     return pretrained.hf_hub_id if pretrained and pretrained.hf_hub_id else None
 
 
@@ -202,3 +204,8 @@ def _cell(value: object) -> str:
     """Text that cannot break out of a cell of a Markdown table."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def _escaped(name: str) -> str:
+    """A class name as Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(name.split()))

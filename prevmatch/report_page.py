@@ -98,7 +98,7 @@ def write_report(folder: Path) -> Path:
         facts=facts(run),
         settings={name: _shown(value) for name, value in run.settings.items()},
         curves=[(path.stem, inline(path)) for path in draw_curves(folder, run.class_names)],
-        panels=[(panels[i].stem.replace("_", " "), inline(panels[i], "WEBP")) for i in places],
+        panels=[(f"after epoch {int(panels[i].stem[6:])}", inline(panels[i], "WEBP")) for i in places],
         panel_count=len(panels),
     )
     path = folder / "report.html"
@@ -111,22 +111,23 @@ def facts(run: Run) -> dict[str, str]:
     settings, result = run.settings, run.result
     data = settings.get("dataset_name") or settings.get("dataset") or "handed to train()"
     chosen = f"{settings['labelled']}, split_seed {settings['split_seed']}" if settings.get("labelled") else (
-        settings.get("split") or "every image with a mask"
+        f"split {settings['split']}" if settings.get("split") else "every image with a mask"
     )  # fmt: skip
     shown = {
         "data": data,
-        "labelled images": chosen + (f" ({result['labelled']})" if result else ""),
+        "labelled images": chosen + (f" ({result['labelled']} images)" if result else ""),
         "method": settings["method"] + (" with previous guidance" if settings.get("previous_guidance") else ""),
         "encoder": settings["encoder"],
         "seed": str(settings["seed"]),
     }
     if result:
         environment = result["environment"]
+        precision = {"no": "fp32"}.get(environment["mixed_precision"], environment["mixed_precision"])
         shown |= {
             "unlabelled images": f"{result['unlabelled']}",
             "validation images": f"{result['validation']}",
             "training time": duration(result["seconds"]) + f", {result['seconds_per_iteration']:.3f} s per iteration",
-            "machine": f"{environment['processes']} × {environment['device']}, {environment['mixed_precision']}",
+            "machine": f"{environment['processes']} × {environment['device']}, {precision}",
             "code": " ".join(filter(None, (f"prevmatch {environment['prevmatch']}", environment["commit"]))),
         }
     return shown

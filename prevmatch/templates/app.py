@@ -12,7 +12,7 @@ MODEL = "user/name"
 
 @cache
 def load() -> Segmenter:
-    """The model, loaded at the first photo."""
+    """The model, loaded when it is first needed."""
     return Segmenter.from_pretrained(MODEL)
 
 
@@ -20,11 +20,21 @@ def predict(image: Image.Image | None) -> tuple[Image.Image, list[tuple[np.ndarr
     """The photo with a mask (H, W) bool and a label for each class in it, as `gradio.AnnotatedImage` shows them."""
     if image is None:
         return None
-    model = load()
     image = image.convert("RGB")
-    ids = model.predict(image)
-    names = model.config.class_names or [f"class {i}" for i in range(model.config.num_classes)]
-    return image, [(ids == i, names[i]) for i in np.unique(ids)]
+    ids = load().predict(image)
+    return image, [(ids == i, labels()[i]) for i in np.unique(ids)]
+
+
+def labels() -> list[str]:
+    """The name of each class, by its id."""
+    config = load().config
+    return list(config.class_names) or [f"class {i}" for i in range(config.num_classes)]
+
+
+def colours() -> dict[str, str]:
+    """The model's colour of each class as #rrggbb, by its name; none if it brings no palette."""
+    palette = load().config.palette
+    return {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in zip(labels(), palette, strict=False)}
 
 
 if __name__ == "__main__":
@@ -33,7 +43,7 @@ if __name__ == "__main__":
     gradio.Interface(
         predict,
         gradio.Image(type="pil", label="Photo"),
-        gradio.AnnotatedImage(label="Classes"),
+        gradio.AnnotatedImage(label="Classes", color_map=colours()),
         title=MODEL,
         flagging_mode="never",
     ).launch()
