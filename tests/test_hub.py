@@ -123,7 +123,7 @@ def test_best_of_a_run_is_the_run_itself(make):
 def test_folder_without_weights_is_refused(make):
     folder = make()
     (folder / "best/model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="holds no model.*name a run or model folder"):
+    with pytest.raises(CheckpointError, match=r"holds no model.*name a run or model folder"):
         collect(folder)
 
 

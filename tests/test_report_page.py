@@ -112,7 +112,7 @@ def test_torn_result_counts_as_none(run):
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no run.*name a run's output folder"):
+    with pytest.raises(DataError, match=r"holds no run.*name a run's output folder"):
         write_report(tmp_path)
 
 

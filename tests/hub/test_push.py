@@ -18,8 +18,8 @@ from prevmatch.files import write_text
 
 FILES = {"README.md", "config.json", "model.safetensors"}
 TINY = (
-    "recipes/shapes.py", "--split", "1_64", "--decoder_channels", "8", "--low_level_channels", "4", "--crop_size", "33",
-    "--epochs", "1", "--epoch_images", "8", "--num_workers", "0", "--panel_every", "1",
+    "recipes/shapes.py", "--split", "1_64", "--decoder_channels", "8", "--low_level_channels", "4",
+    "--crop_size", "33", "--epochs", "1", "--epoch_images", "8", "--num_workers", "0", "--panel_every", "1",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_run_is_pushed_after_training_and_pulled_elsewhere(hub, client, tmp_path
     assert "uploaded to http://127.0.0.1" in done.stdout
     assert hub.repos["models", "tester/shapes-model"].private
     uploaded = files(hub)
-    assert FILES < set(uploaded)
+    assert set(uploaded) > FILES
     assert uploaded["model.safetensors"] == (run / "best/model.safetensors").read_bytes()
     assert json.loads(uploaded["config.json"])["class_names"][0] == "ground"
     card = ModelCard(uploaded["README.md"].decode())
@@ -130,7 +130,7 @@ def test_upload_that_fails_after_training_is_a_warning_and_push_repeats_it(hub, 
     assert json.loads((run / "result.json").read_text())["best_miou"] >= 0
     hub.refuse = lambda method, path: None
     assert push(client, run, "shapes-model").returncode == 0
-    assert FILES < set(files(hub))
+    assert set(files(hub)) > FILES
 
 
 def test_training_killed_during_the_upload_keeps_model_and_result(hub, client, tmp_path):
