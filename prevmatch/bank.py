@@ -19,14 +19,20 @@ class PreviousModels:
 
     def __init__(self, capacity: int, *, seed: int = 0):
         self._models: deque[dict[str, Tensor]] = deque(maxlen=capacity)
+        self._epochs: deque[int] = deque(maxlen=capacity)
         self._generator = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self._models)
 
-    def push(self, network: nn.Module) -> None:
-        """Add a copy of the network's parameters and buffers; the oldest version leaves a full bank."""
+    def push(self, network: nn.Module, *, epoch: int = 0) -> None:
+        """Add a copy of the network's parameters and buffers, made before `epoch`; the oldest leaves a full bank."""
         self._models.append({name: _to_host(tensor) for name, tensor in tensors_of(network).items()})
+        self._epochs.append(epoch)
+
+    def ages(self, epoch: int) -> list[int]:
+        """How many epochs before `epoch` each version joined, oldest first."""
+        return [epoch - joined for joined in self._epochs]
 
     def draw(self, most: int, *, random_size: bool = True) -> list[tuple[float, dict[str, Tensor]]]:
         """Draw members without replacement, with weights from a flat Dirichlet (paper, section 3.2).
@@ -44,12 +50,14 @@ class PreviousModels:
         return list(self._models)[-count:]
 
     def state_dict(self) -> dict:
-        """The versions, oldest first, and the state of the generator; plain dicts, lists and tensors."""
-        return {"models": list(self._models), "generator": self._generator.bit_generator.state}
+        """The versions, oldest first, when they joined, and the generator's state; plain dicts, lists and tensors."""
+        generator = self._generator.bit_generator.state
+        return {"models": list(self._models), "epochs": list(self._epochs), "generator": generator}
 
     def load_state_dict(self, state: dict) -> None:
         """Take over what `state_dict` returned."""
         self._models = deque(state["models"], maxlen=self._models.maxlen)
+        self._epochs = deque(state["epochs"], maxlen=self._models.maxlen)
         self._generator.bit_generator.state = state["generator"]
 
 

@@ -32,10 +32,19 @@ def run_recipe(default: TrainConfig, description: str | None = None) -> None:
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
-    """Run a command; an error raised on purpose, or by the file system, becomes one line and exit status 1."""
+    """Run a command; an error raised on purpose, or by the file system, becomes one line and its exit status.
+
+    That is 75 for a run that was stopped and can be resumed, 130 after Ctrl-C twice, 1 for everything else.
+    """
     try:
         return command()
-    except (PrevMatchError, OSError) as error:
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except PrevMatchError as error:
+        print(f"{'stopped' if error.status == 75 else 'error'}: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except OSError as error:
         sys.exit(f"error: {error}")
 
 

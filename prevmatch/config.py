@@ -177,6 +177,19 @@ class TrainConfig(DataConfig):
     """Where the run writes config.json, metrics.jsonl, result.json, best/ and checkpoints/."""
     overwrite_output_dir: bool = False
     """Replace an earlier run in output_dir instead of refusing."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in output_dir, bit by bit on a CPU; start anew where there is none."""
+    checkpointing_steps: int | None = None
+    """Optimiser steps between checkpoints; None makes one after every evaluation."""
+    save_total_limit: int = 2
+    """How many checkpoints are kept; with two, one is whole whatever happens to the other."""
+    max_hours: float | None = None
+    """Stop in order after so many hours, with a checkpoint and exit status 75; 0.5 is half an hour."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do at a loss or gradient that is not finite: stop the run, or leave the step out; looking before every
+    step, as `skip` does, makes the host wait for the device."""
+    nonfinite_limit: int = 10
+    """Most steps that `skip` leaves out in a run."""
     logging_steps: int = 20
     """Steps between lines of metrics.jsonl."""
     report_to: tuple[Tracker, ...] = ()
@@ -194,12 +207,12 @@ class TrainConfig(DataConfig):
         super().__post_init__()
         _at_least(
             self, 1, "bank_capacity", "ensemble_size", "gradient_accumulation_steps", "eval_every", "logging_steps",
-            "decoder_channels", "low_level_channels",
+            "save_total_limit", "decoder_channels", "low_level_channels",
         )  # fmt: skip
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(
             self, 0, "crop_size", "epoch_images", "num_workers", "bank_interval", "bank_start_epoch", "epochs", "lr",
-            "momentum", "weight_decay", "ohem_min_kept", "seed", "panel_every",
+            "momentum", "weight_decay", "ohem_min_kept", "seed", "nonfinite_limit", "panel_every",
         )  # fmt: skip
         for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")
@@ -209,7 +222,8 @@ class TrainConfig(DataConfig):
         _check(
             0 < smallest <= largest, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high"
         )
-        for name in ("image_size", "eval_window"):
+        _check(self.max_hours is None or self.max_hours > 0, f"max_hours is {self.max_hours} but must be positive")
+        for name in ("image_size", "eval_window", "checkpointing_steps"):
             value = getattr(self, name)
             low = 0 if name == "image_size" else 1
             _check(value is None or value >= low, f"{name} is {value} but must be at least {low}, or None")

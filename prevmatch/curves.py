@@ -75,6 +75,7 @@ def draw_curves(run: Path, class_names: Sequence[str] = ()) -> list[Path]:
         _lines(run, "loss", "loss terms", {name: series(steps, name) for name in losses}),
         _lines(run, "mask_ratio", "share of pixels whose pseudo-label counts",
                {name.removesuffix("/mask_ratio"): series(steps, name) for name in ratios}, limits=(0, 1)),
+        _lines(run, "grad_norm", "norm of the gradient", {"grad_norm": series(steps, "grad_norm")}),
         _lines(run, "bank", "bank: number of earlier versions", {"versions": series(epochs, "bank", "epoch")}),
         _ages(run, epochs),
         _lines(run, "lr", "learning rate of the encoder", {"lr": series(steps, "lr")}),

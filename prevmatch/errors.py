@@ -4,6 +4,9 @@
 class PrevMatchError(Exception):
     """Base of everything this package raises on purpose."""
 
+    status = 1
+    """Exit status of a command that ends with it."""
+
     def __str__(self) -> str:
         # A DataLoader worker re-raises with its whole traceback as the message; the user's line is the last one.
         last = super().__str__().strip().rpartition("\n")[2]
@@ -24,3 +27,9 @@ class CheckpointError(PrevMatchError):
 
 class TrainingError(PrevMatchError):
     """Training that cannot go on."""
+
+
+class Stopped(PrevMatchError):  # noqa: N818, it is no error
+    """A run that was asked to end early, with a checkpoint from which it goes on."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h: try again

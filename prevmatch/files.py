@@ -1,10 +1,16 @@
-"""Writing files so that a reader never meets half of one: written aside, flushed, then renamed."""
+"""Writing files so that a reader never meets half of one: written aside, flushed, then renamed; and folder locks."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from prevmatch.errors import ConfigError
+
+MANIFEST = "manifest.json"
 
 
 @contextmanager
@@ -12,26 +18,106 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder`; on success it takes that folder's place, on failure it vanishes."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.new")
+    aside, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
-        old = folder.with_name(f".{folder.name}.old")
+        _flush(aside)
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
+        _flush_entry(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def recover_folder(folder: Path) -> None:
+    """Put back what `replace_folder` had moved away, if its process was killed between its two renames."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one move."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` in one move; raises OSError, leaving what was there."""
     aside = path.with_name(f".{path.name}.new")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """Note size and sha256 of every file below `folder` in its manifest.json."""
+    entries = {str(path.relative_to(folder)): _entry(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    write_text(folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder that has a manifest, naming the file; None if it is whole."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())
+        for name, entry in expected.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != entry["bytes"] or _entry(path) != entry:
+                return f"{name} is missing or damaged"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is missing or damaged"
+    return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the lock ends with the process, however that ends.
+
+    Raises ConfigError if another process holds it. File systems without locks are taken as they are.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another run is at work in {folder}; wait for it or choose another --output_dir"
+            ) from None
+        except OSError:
+            pass
+        yield
+
+
+def _entry(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file of a folder, and the names of them, to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some file systems cannot flush a folder
+        pass
+    finally:
+        os.close(handle)

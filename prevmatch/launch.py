@@ -38,3 +38,8 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
             "and launch with torchrun or accelerate_configs/multi_cpu.yaml"
         )
     return accelerator
+
+
+def resumes(config: TrainConfig) -> bool:
+    """Whether to go on from a checkpoint: asked for, or started again by torchrun's --max_restarts."""
+    return config.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0

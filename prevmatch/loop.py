@@ -2,10 +2,14 @@
 
 import math
 import time
+from collections.abc import Iterable
 from functools import partial
+from itertools import takewhile
+from typing import cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -14,19 +18,21 @@ from tqdm import tqdm
 from prevmatch.bank import PreviousModels
 from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
-from prevmatch.data.loader import evaluation_loader, training_loader
+from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader, whole
 from prevmatch.data.loading import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
 from prevmatch.evaluate import evaluate
+from prevmatch.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
 from prevmatch.fitting import fit
 from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
 from prevmatch.hub import check_can_push
+from prevmatch.keeper import Keeper
 from prevmatch.launch import start_accelerator
 from prevmatch.logbook import Logbook
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
-from prevmatch.metrics import iou
+from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.segmenter import Segmenter
@@ -34,6 +40,7 @@ from prevmatch.panels import draw_panel
 from prevmatch.results import TrainResult, open_output_dir, report
 from prevmatch.schedule import poly, triangle
 from prevmatch.state import TrainState
+from prevmatch.stopping import StopRequest
 from prevmatch.views import build_views
 
 
@@ -48,51 +55,69 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
     config = fit(config, data, accelerator.num_processes)
-    method, state = method_of(config), TrainState()
+    method = method_of(config)
     student = build_student(config, data, accelerator)
     skeleton = build_skeleton(student.config)
     forward = partial(_autocast_logits, accelerator, skeleton)
     bank = PreviousModels(config.bank_capacity, seed=config.seed)
     supervised_loss = build_supervised_loss(config)
     loader, val_loader = build_loaders(config, data, method, accelerator)
+    sampler = cast(TripleSampler, loader.sampler)
     network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
-    total_steps = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
+    batches, names = len(loader), partial(images_of, data, sampler)
+    total_steps = config.epochs * math.ceil(batches / config.gradient_accumulation_steps)
     set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
-    open_output_dir(config, data, accelerator)
 
-    with Logbook(accelerator, config, batches=config.epochs * len(loader)) as logbook:
-        for epoch in range(config.epochs):
-            started = time.perf_counter()
-            loader.set_epoch(epoch)
-            if "previous" in method.guides and joins_bank(config, state):
-                bank.push(student)
+    with (
+        open_output_dir(config, data, accelerator),
+        Logbook(accelerator, config, batches=config.epochs * batches, names=names) as logbook,
+        Keeper(config, data, accelerator, student, optimizer, bank, logbook) as keeper,
+        StopRequest(accelerator, config.max_hours) as stop,
+    ):
+        state = keeper.resume(batches)
+        for epoch in range(state.epoch, config.epochs):
+            if state.batch == 0 and "previous" in method.guides and joins_bank(config, state):
+                bank.push(student, epoch=epoch)
             guides = guides_of(config, method, epoch, student, bank, forward)
             logbook.show(epoch=epoch, bank=len(bank))
-            for batch in loader:
+            sampler.skip(state.batch * config.batch_size * accelerator.num_processes)
+            loader.set_epoch(epoch)
+            started = time.perf_counter()
+            for batch in whole(loader):
                 lr = poly(state.step, total_steps, config.lr)
                 with accelerator.accumulate(network):
                     set_lr(optimizer, lr)
                     views = build_views(batch, len(method.strong), seed=config.seed, normalize=student.normalize)
+                    before = copy_buffers(student) if config.nonfinite == "skip" else None
                     losses = step(network, views, method=method, guides=guides, supervised_loss=supervised_loss)
                     accelerator.backward(losses["loss"])
-                    optimizer.step()
-                    optimizer.zero_grad()
-                logbook.batch(state.step, lr, losses)
-                state.step += accelerator.sync_gradients
-            logbook.flush()
-            state.seconds += time.perf_counter() - started
+                    outcome = update(student, optimizer, losses, before, accelerator)
+                logbook.batch(state, lr, losses, batch["keys"], outcome)
+                state.batch += 1
+                started = state.lap(started)
+                if accelerator.sync_gradients:
+                    state.step += 1
+                    keeper.save_if_due(state)
+                    if stop.after(state.step):
+                        break
+            keeper.end_if(stop.agreed(), stop.reason, state)
 
+            logbook.flush()
             check_finite(student, state.step)
             share_buffers(student, accelerator)
             due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-            state.record(epoch, score(student, skeleton, val_loader, config, accelerator) if due else None)
-            save(student, state, config, accelerator)
+            samples = takewhile(stop.unasked, whole(val_loader))
+            iou = score(student, skeleton, samples, config, accelerator, total=len(val_loader)) if due else None
+            keeper.end_if(stop.agreed(), stop.reason, state)
+            state.record(epoch, iou)
+            if due:
+                keeper.save_best(state)
+                logbook.epoch(state, bank_ages=bank.ages(epoch))
+                keeper.save(state)
             draw_panel(
                 state, student, bank, data=data, method=method, forward=forward, config=config, accelerator=accelerator
             )
-            if due:
-                logbook.epoch(state, bank=len(bank))
-    result = report(state, config, data, accelerator, iterations=config.epochs * len(loader))
+        result = report(state, config, data, accelerator, iterations=config.epochs * batches)
     if accelerator.is_main_process:
         close(config)
     return result
@@ -194,26 +219,51 @@ def guides_of(
 
 
 def score(
-    student: Segmenter, skeleton: Segmenter, loader: DataLoader, config: TrainConfig, accelerator: Accelerator
+    student: Segmenter,
+    skeleton: Segmenter,
+    samples: Iterable[tuple[Tensor, Tensor]],
+    config: TrainConfig,
+    accelerator: Accelerator,
+    *,
+    total: int | None = None,
 ) -> list[float]:
-    """Per-class IoU in % over the validation images, in fp32; exact for any number of processes."""
+    """Per-class IoU in % over the validation images, in fp32; exact for any number of processes.
+
+    `samples` are this process's share of the images, `total` of them.
+    """
+    quiet = not accelerator.is_main_process
     confusion = evaluate(
         partial(frozen_logits, skeleton, tensors_of(student)),
-        tqdm(loader, desc="evaluate", leave=False, disable=not accelerator.is_main_process, dynamic_ncols=True),
+        tqdm(samples, desc="evaluate", total=total, leave=False, disable=quiet, dynamic_ncols=True),
         num_classes=student.config.num_classes,
         normalize=student.normalize,
         window=config.eval_window,
         device=accelerator.device,
     )
-    return iou(accelerator.reduce(confusion, "sum").cpu()).tolist()
+    return iou_of(accelerator.reduce(confusion, "sum").cpu()).tolist()
 
 
-def save(student: Segmenter, state: TrainState, config: TrainConfig, accelerator: Accelerator) -> None:
-    """Keep the network as the last one and, after a new best score, as the best one."""
-    if accelerator.is_main_process:
-        if state.improved:
-            student.save_pretrained(config.output_dir / "best")
-        student.save_pretrained(config.output_dir / "checkpoints" / "last")
+def update(
+    student: Segmenter,
+    optimizer: AcceleratedOptimizer,
+    losses: dict[str, Tensor],
+    buffers: list[Tensor] | None,
+    accelerator: Accelerator,
+) -> Outcome:
+    """Take the optimiser's step, or leave it out.
+
+    It is left out as a fault where loss or gradient are not finite and `buffers` are there to be put back. With fp16
+    the gradient scaler leaves steps out while it looks for its scale, which is no fault.
+    """
+    if accelerator.scaler is None:
+        losses["grad_norm"] = gradient_norm(student)
+        if buffers is not None and not is_finite(losses, accelerator):
+            put_back(student, buffers)
+            optimizer.zero_grad()
+            return "fault"
+    optimizer.step()
+    optimizer.zero_grad()
+    return "overflow" if accelerator.optimizer_step_was_skipped else "taken"
 
 
 def check_finite(student: nn.Module, steps: int) -> None:

@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +19,8 @@ from accelerate import Accelerator
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
-from prevmatch.files import write_text
+from prevmatch.files import locked, recover_folder, write_text
+from prevmatch.launch import resumes
 from prevmatch.state import TrainState
 from prevmatch.summary import summary
 
@@ -40,34 +43,50 @@ class TrainResult:
     output_dir: Path
 
 
-def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> None:
-    """Create the folder, write config.json, and say what is going to be trained.
+@contextmanager
+def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the folder for this run: create it, write config.json, and say what is going to be trained.
 
-    Raises ConfigError if the folder cannot be written or holds a run that may not be replaced.
+    Raises ConfigError if the folder cannot be written, is held by another run, or has one that may not be replaced.
     """
     folder = config.output_dir
-    if accelerator.is_main_process:
-        earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
-        if earlier and not config.overwrite_output_dir:
-            raise ConfigError(
-                f"{folder} already holds a run ({earlier[0].name}); choose another --output_dir or add "
-                "--overwrite_output_dir"
-            )
-        for path in earlier:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"output_dir {folder} cannot be written ({error.strerror}); choose another") from error
-    accelerator.wait_for_everyone()
-    accelerator.print(summary(config, data, accelerator.num_processes))
-    accelerator.print(
-        f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}; "
-        f"output in {folder}"
-    )
-    settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
-    accelerator.init_trackers("prevmatch", config=settings)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder))
+                _make_room(config)
+                write_text(folder / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+            except OSError as error:
+                raise ConfigError(
+                    f"output_dir {folder} cannot be written ({error.strerror}); choose another"
+                ) from error
+        accelerator.wait_for_everyone()
+        accelerator.print(summary(config, data, accelerator.num_processes))
+        accelerator.print(
+            f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}; "
+            f"output in {folder}"
+        )
+        settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
+        accelerator.init_trackers("prevmatch", config=settings)
+        yield
+
+
+def _make_room(config: TrainConfig) -> None:
+    """Remove an earlier run if it may be; put back what a killed one had moved away."""
+    folder = config.output_dir
+    for name in ("best", "checkpoints"):
+        recover_folder(folder / name)
+    earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if resumes(config) and any(folder.glob("checkpoints/step_*")):
+        return
+    if earlier and not (config.overwrite_output_dir or resumes(config)):
+        raise ConfigError(
+            f"{folder} already holds a run ({earlier[0].name}); go on with --resume, choose another --output_dir, or "
+            "add --overwrite_output_dir"
+        )
+    for path in earlier:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def report(

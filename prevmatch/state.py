@@ -1,13 +1,17 @@
 """Where a run stands: the counters and scores that decide what happens next."""
 
+import dataclasses
+import time
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 
 @dataclass
 class TrainState:
-    """Progress of a run. `step` counts optimiser steps, `epoch` finished epochs."""
+    """Progress of a run. `step` counts optimiser steps, `epoch` finished epochs, `batch` those of the epoch begun."""
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
     best_miou: float = float("-inf")
     best_epoch: int = -1
@@ -15,6 +19,8 @@ class TrainState:
     final_iou: list[float] = field(default_factory=list)
     seconds: float = 0.0
     """Time spent training, loading included, evaluation and saving not."""
+    skipped: int = 0
+    """Steps left out because their loss or gradient was not finite."""
     improved: bool = False
     """Whether the epoch that just ended was evaluated and set a strictly higher score than all before it."""
 
@@ -23,11 +29,26 @@ class TrainState:
         """Mean IoU in % at the last evaluation."""
         return sum(self.final_iou) / len(self.final_iou)
 
+    def lap(self, since: float) -> float:
+        """Count the time since `since` as training; returns the present moment of that clock."""
+        now = time.perf_counter()
+        self.seconds += now - since
+        return now
+
     def record(self, epoch: int, iou: list[float] | None) -> None:
         """Note the per-class IoU (in %) after `epoch`, or that it was not evaluated."""
-        self.epoch = epoch + 1
+        self.epoch, self.batch = epoch + 1, 0
         self.improved = False
         if iou is not None:
             self.final_iou = iou
             if self.final_miou > self.best_miou:
                 self.best_miou, self.best_epoch, self.best_iou, self.improved = self.final_miou, epoch, iou, True
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        return cls(**values)

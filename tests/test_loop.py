@@ -59,7 +59,7 @@ def test_run_writes_everything_a_reader_needs(tiny_config, tiny_data):
     assert [line["epoch"] for line in epochs] == [0, 1]
     assert [line["step"] for line in steps] == [1, 2, 4, 5]
     assert max(line["miou"] for line in epochs) == result.best_miou
-    for model in (folder / "best", folder / "checkpoints" / "last"):
+    for model in (folder / "best", folder / "checkpoints" / "step_00000006" / "model"):
         assert Segmenter.from_pretrained(model).config.class_names == tiny_data.source.class_names
 
 
@@ -68,7 +68,7 @@ def test_saved_model_scores_what_the_run_reports(tiny_config, tiny_data):
     from prevmatch.metrics import confusion_matrix, iou
 
     result = train(tiny_config, tiny_data)
-    model = Segmenter.from_pretrained(tiny_config.output_dir / "checkpoints" / "last")
+    model = Segmenter.from_pretrained(tiny_config.output_dir / "checkpoints" / "step_00000006" / "model")
     total = 0
     for row in tiny_data.val:
         image, mask = read_pair(row, tiny_data.source)
@@ -186,6 +186,10 @@ def test_loss_that_turns_nan_is_reported_with_its_exact_step(tiny_config, tiny_d
     monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
     with pytest.raises(TrainingError, match=r"at step 4 \(learning rate 5\.36e-04\)"):
         train(tiny_config, tiny_data)
+    fault = json.loads((tiny_config.output_dir / "fault_step_4.json").read_text())
+    assert fault["losses"]["loss"] == "nan"
+    assert len(fault["samples"]) == 2
+    assert all(name.startswith("train_000") for sample in fault["samples"] for name in sample.split(", "))
     Segmenter.from_pretrained(tiny_config.output_dir / "best")
     assert not (tiny_config.output_dir / "result.json").exists()
 
@@ -213,10 +217,10 @@ def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     def watched(network, images, window):
         logits = network(images)
         seen.append(logits.dtype)
-        return logits.argmax(1)
+        return logits
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setattr("prevmatch.evaluate.segment", watched)
+    monkeypatch.setattr("prevmatch.evaluate.class_scores", watched)
     AcceleratorState._reset_state(True)
     try:
         train(tiny_config, tiny_data)

@@ -1,7 +1,8 @@
 """One loader for everything: a sample is a labelled image, an unlabelled one, and its CutMix partner."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import signal
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from prevmatch.data.crops import crop_image, crop_mask, crop_valid, draw_crop
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import Source, TrainingData
-from prevmatch.errors import DataError
+from prevmatch.errors import DataError, PrevMatchError
+
+Item = TypeVar("Item")
 
 
 class Triple(NamedTuple):
@@ -33,21 +36,28 @@ class TripleSampler(Sampler[Triple]):
 
     def __init__(self, labelled: int, unlabelled: int, *, seed: int, length: int = 0):
         self.labelled, self.unlabelled, self.seed, self.epoch = labelled, unlabelled, seed, 0
-        self.length = length or unlabelled
+        self.length, self.skipped = length or unlabelled, 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length - self.skipped
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration yields."""
         self.epoch = epoch
 
+    def skip(self, samples: int) -> None:
+        """Leave the first `samples` of the next iterations out, as if they had been seen."""
+        self.skipped = samples
+
     def __iter__(self) -> Iterator[Triple]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+        yield from self.order(self.epoch)[self.skipped :]
+
+    def order(self, epoch: int) -> list[Triple]:
+        """All Triples of an epoch."""
+        rng = np.random.default_rng((self.seed, epoch))
         lists = [self._shuffled(rng, count) for count in (self.labelled, self.unlabelled, self.unlabelled)]
-        rows = zip(*lists, strict=True)
-        for position, (x, u, m) in enumerate(rows):
-            yield Triple(self.epoch, position, int(x), int(u), int(m))
+        rows = zip(*(rows.tolist() for rows in lists), strict=True)
+        return [Triple(epoch, position, x, u, m) for position, (x, u, m) in enumerate(rows)]
 
     def _shuffled(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """`length` row numbers below `count`, as evenly as can be."""
@@ -71,6 +81,19 @@ class TripleDataset(Dataset):
         self.seed, self.unlabelled = seed, unlabelled
 
     def __getitem__(self, triple: Triple) -> dict:
+        try:
+            return self._sample(triple)
+        except PrevMatchError:
+            raise
+        except Exception as error:
+            raise DataError(f"sample {self._names(triple)} failed ({type(error).__name__}: {error})") from error
+
+    def _names(self, triple: Triple) -> str:
+        unlabelled = self.data.unlabelled.select([triple.unlabelled, triple.partner])["id"]
+        ids = [self.data.labelled[triple.labelled]["id"], *(unlabelled if self.unlabelled else ())]
+        return f"{triple.position} of epoch {triple.epoch}, images {', '.join(map(repr, ids))},"
+
+    def _sample(self, triple: Triple) -> dict:
         rng = np.random.default_rng((self.seed, triple.epoch, triple.position, 0))
         image, mask = read_pair(self.data.labelled[triple.labelled], self.data.source, self.image_size)
         crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
@@ -147,6 +170,8 @@ def training_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_main_process,
+        generator=torch.Generator(),  # of its own: making an iterator must not draw from the run's random state
     )
 
 
@@ -155,10 +180,44 @@ def evaluation_loader(
 ) -> DataLoader:
     """This process's share of the validation images, one at a time: every processes-th, no image twice."""
     share = Subset(PairDataset(source, image_size=image_size), range(rank, len(source.val), processes))
-    return DataLoader(share, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+    return DataLoader(
+        share,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_main_process,
+        generator=torch.Generator(),
+    )
 
 
 def collate(samples: list[dict]) -> dict:
     """Stack arrays to tensors; the keys stay on the host, where the random parameters are drawn from them."""
     batch = {k: torch.from_numpy(np.stack([s[k] for s in samples])) for k in samples[0] if k != "key"}
     return {"keys": [s["key"] for s in samples], **batch}
+
+
+def images_of(data: TrainingData, sampler: TripleSampler, key: tuple[int, int]) -> str:
+    """Ids of the images in the sample at (epoch, position): labelled, unlabelled, partner."""
+    triple = sampler.order(key[0])[key[1]]
+    unlabelled = data.unlabelled.select([triple.unlabelled, triple.partner])["id"]
+    return ", ".join([data.labelled[triple.labelled]["id"], *unlabelled])
+
+
+def whole(loader: Iterable[Item]) -> Iterator[Item]:
+    """The loader's items; a worker process that dies becomes a DataError of one line."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"a loader process died ({reason}); it may lack memory or space in /dev/shm: lower --num_workers, 0 loads "
+            "in the main process"
+        ) from error
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Signals reach a whole process group; workers must live until the main process has saved."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

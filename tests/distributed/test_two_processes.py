@@ -41,8 +41,8 @@ def watched(batch, *args, **kwargs):
     return build_views(batch, *args, **kwargs)
 prevmatch.loop.build_views = watched
 pushed, push = [], PreviousModels.push
-def noted(bank, network):
-    push(bank, network)
+def noted(bank, network, **options):
+    push(bank, network, **options)
     pushed.append(sum(t.double().sum().item() for t in bank.state_dict()["models"][-1].values()))
 PreviousModels.push = noted
 prevmatch.loop.train(config, data)
