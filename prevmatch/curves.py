@@ -147,7 +147,7 @@ def _ages(run: Path, epochs: list[dict]) -> Path | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        axes.scatter([epoch for epoch, _ in dots], [age for _, age in dots], s=10, color=COLOURS[0])
+        axes.scatter([epoch for epoch, _ in dots], [age for _, age in dots], s=12, color=COLOURS[0], clip_on=False)
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
 
