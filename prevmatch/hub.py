@@ -1,6 +1,5 @@
 """Publishing a model on the Hub: its files, a card with what is known about it, and a Space to try it in."""
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from prevmatch.config import TrainConfig
 from prevmatch.curves import draw_curves
 from prevmatch.errors import CheckpointError, ConfigError
-from prevmatch.report_page import Run, class_names, facts, read_run
+from prevmatch.report_page import Run, class_names, facts, read_json, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
 MODEL_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
@@ -98,6 +97,8 @@ def collect(folder: Path, *, samples: bool = True) -> Upload:
     missing = [name for name in REQUIRED if not (model / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} holds no model ({model / missing[0]} is missing); name a run or model folder")
+    if not {"encoder", "num_classes"} <= read_json(model / "config.json").keys():
+        raise CheckpointError(f"{model / 'config.json'} is not the configuration of a prevmatch Segmenter")
     if not (of_run / "metrics.jsonl").is_file():
         return Upload(model=model, run=None)
     run = read_run(of_run)
@@ -115,14 +116,14 @@ def collect(folder: Path, *, samples: bool = True) -> Upload:
 
 def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> ModelCard:
     """The card of a model: with everything its finished run tells, or an honest shorter one."""
-    config = json.loads((upload.model / "config.json").read_text())
+    config = read_json(upload.model / "config.json")
     run = upload.run if upload.run and upload.run.finished else None
     names = class_names(config)
     values = {
         "name": repo_id.rpartition("/")[2],
         "repo_id": repo_id,
-        "encoder": config.get("encoder"),
-        "class_count": config.get("num_classes") or len(names),
+        "encoder": config["encoder"],
+        "class_count": config["num_classes"],
         "class_list": ", ".join(f"{i} {_escaped(name)}" for i, name in enumerate(names))
         or "Their names are not known.",
         "interrupted": upload.run,
@@ -134,7 +135,7 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
     if run:
         settings = {k: _anonymous(v) for k, v in run.settings.items() if k not in PRIVATE}
         told = {k: _anonymous(v) for k, v in facts(run).items()}
-        window = config.get("eval_window")
+        window, side = config.get("eval_window"), config.get("image_size")
         values |= {
             "method": told["method"],
             "data": told["data"],
@@ -142,7 +143,8 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
             "settings": {key: _cell(value) for key, value in settings.items()},
             "command": shortened(run.result.get("command", "")),
             "classes": {_escaped(name): iou for name, iou in run.class_iou.items()},
-            "protocol": f"sliding window of {window} pixels" if window else "whole images",
+            "protocol": (f"sliding window of {window} pixels" if window else "whole images")
+            + (f", long side {side} pixels" if side else ""),
         }
     import jinja2
 

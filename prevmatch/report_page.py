@@ -43,11 +43,11 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Gather what a finished or interrupted run left in its folder; raises DataError if it is none."""
-    settings = _read_json(folder / "config.json")
+    settings = read_json(folder / "config.json")
     if "method" not in settings:
         raise DataError(f"{folder} holds no run (no config.json with training settings); name a run's output folder")
-    result = _read_json(folder / "result.json")
-    names = tuple(result.get("class_iou", ())) or class_names(_read_json(folder / "best" / "config.json"))
+    result = read_json(folder / "result.json")
+    names = tuple(result.get("class_iou", ())) or class_names(read_json(folder / "best" / "config.json"))
     run = Run(folder=folder, settings=settings, result=result, class_names=names)
     if run.finished:
         return replace(
@@ -157,7 +157,7 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     """The object in a file; empty where it is missing or torn."""
     try:
         content = json.loads(path.read_text())

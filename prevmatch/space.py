@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 
 import prevmatch
+from prevmatch.errors import ConfigError
 from prevmatch.files import replace_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -17,7 +18,11 @@ def write_space(repo_id: str, folder: Path, license: str | None = None) -> Path:
     """Write app.py, requirements.txt, README.md and the package itself into `folder`, which is replaced as a whole.
 
     The app segments uploaded photos with the model `repo_id` and shows the classes over them. Returns the folder.
+    Raises ConfigError if the folder holds anything but an earlier Space.
     """
+    earlier = (folder / "app.py").is_file() and (folder / "prevmatch").is_dir()
+    if folder.exists() and not earlier and (folder.is_file() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} holds other things than a Space and is not replaced; choose another --output_dir")
     card = SpaceCardData(
         title=repo_id.rpartition("/")[2],
         emoji="🧩",

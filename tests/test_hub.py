@@ -35,7 +35,7 @@ def make(tmp_path):
         if result:
             (tmp_path / "result.json").write_text(json.dumps(result))
         model = {"encoder": config.encoder, "num_classes": 2, "class_names": list(RESULT["class_iou"]),
-                 "eval_window": config.eval_window}  # fmt: skip
+                 "eval_window": config.eval_window, "image_size": 240}  # fmt: skip
         (tmp_path / "best/config.json").write_text(json.dumps(model))
         (tmp_path / "best/model.safetensors").write_bytes(b"weights")
         for name in ("curves/miou", "curves/lr", "panels/epoch_0005", "panels/epoch_0009"):
@@ -66,7 +66,8 @@ def test_text_tells_what_the_run_files_say(make):
     for told in (
         "method **prevmatch**, on **camvid** with\n23 labelled and 344 unlabelled images", "| seed | 3 |",
         "split 1_16 (23 images)", "| a\\|b | 5.93 |", "| \\_background\\_ | 80.50 |", "**43.21**", "1 h 30 min",
-        "epoch 7 of 9", "On 101 validation images, sliding window of 480 pixels", "After the last epoch it was\n41.50",
+        "epoch 7 of 9", "On 101 validation images, sliding window of 480 pixels, long side 240 pixels, in fp32",
+        "After the last epoch it was\n41.50",
         "mean over all\n2 classes", "## Licence\n\nNot stated", "arXiv:2405.20610",
         'Segmenter.from_pretrained("me/streets")', "](pictures/miou.png)", "](pictures/samples.png)",
     ):  # fmt: skip
@@ -124,6 +125,14 @@ def test_folder_without_weights_is_refused(make):
     folder = make()
     (folder / "best/model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"holds no model.*name a run or model folder"):
+        collect(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "segformer"}'])
+def test_model_of_another_library_is_refused(make, content):
+    folder = make()
+    (folder / "best/config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="not the configuration of a prevmatch Segmenter"):
         collect(folder)
 
 

@@ -14,7 +14,9 @@ from huggingface_hub import ModelCard, RepoCard
 from PIL import Image
 
 from prevmatch import Segmenter, train
+from prevmatch.errors import ConfigError
 from prevmatch.files import write_text
+from prevmatch.space import write_space
 
 FILES = {"README.md", "config.json", "model.safetensors"}
 TINY = (
@@ -211,6 +213,16 @@ def test_space_runs_without_gradio_installed_and_segments(hub, client, run, tmp_
     )
     done = client("-c", code, space, home="elsewhere")
     assert done.returncode == 0, done.stderr
+
+
+def test_space_replaces_an_earlier_one_and_nothing_else(run, tmp_path):
+    space = write_space("me/x", tmp_path / "space")
+    assert 'MODEL = "me/y"' in (write_space("me/y", space) / "app.py").read_text()
+    before = checksums(run)
+    for folder in (run, run / "config.json"):
+        with pytest.raises(ConfigError, match="is not replaced; choose another --output_dir"):
+            write_space("me/x", folder)
+    assert checksums(run) == before
 
 
 def test_app_is_built_of_gradio_parts_that_it_imports_only_as_a_program(monkeypatch):
