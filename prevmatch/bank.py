@@ -45,6 +45,10 @@ class PreviousModels:
         weights = self._generator.dirichlet(np.ones(size))
         return [(float(w), self._models[m]) for w, m in zip(weights, members, strict=True)]
 
+    def latest(self, count: int) -> list[dict[str, Tensor]]:
+        """At most `count` of the newest versions, oldest first; unlike a draw this leaves the generator as it is."""
+        return list(self._models)[-count:]
+
     def state_dict(self) -> dict:
         """The versions, oldest first, when they joined, and the generator's state; plain dicts, lists and tensors."""
         generator = self._generator.bit_generator.state

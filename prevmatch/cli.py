@@ -160,10 +160,56 @@ def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = Fal
     print(f"\n{reproduce(plan, only_plan=only_plan)}\nwritten to {plan.results_dir / 'TABLE.md'}")
 
 
+def push(
+    folder: tyro.conf.Positional[Path],
+    repo_id: tyro.conf.Positional[str],
+    /,
+    *,
+    private: bool = False,
+    license: str | None = None,
+    samples: bool = True,
+    space: bool = False,
+    output_dir: Path | None = None,
+) -> None:
+    """Upload a model with a card that says what is known about it; doing so again updates both.
+
+    Args:
+        folder: A run's output folder (its best model) or a model folder.
+        repo_id: The Hub repository (USER/NAME), created if needed.
+        private: Create it private.
+        license: The model's licence as the Hub abbreviates it, e.g. apache-2.0 or cc-by-nc-4.0.
+        samples: Also upload the run's last panel, which shows some validation and unlabelled images.
+        space: Also write a folder that is ready to become a Gradio Space for the model.
+        output_dir: Where that folder goes; by default FOLDER-space beside the folder.
+    """
+    from prevmatch.hub import push as push_model
+    from prevmatch.space import write_space
+
+    repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples)
+    print(address)
+    if space:
+        written = write_space(
+            repo, output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space"), license
+        )
+        print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
+
+
+def report(run: tyro.conf.Positional[Path], /) -> None:
+    """Draw the curves of a finished or interrupted run and write its report.html anew.
+
+    Args:
+        run: The run's output folder.
+    """
+    from prevmatch.report_page import write_report
+
+    print(write_report(run))
+
+
 def main() -> None:
     """Entry point of the `prevmatch` command."""
     commands: dict[str, Callable[..., Any]] = {
         "prepare": prepare, "evaluate": evaluate, "convert": convert, "table": table, "compare": compare,
+        "push": push, "report": report,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

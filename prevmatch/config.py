@@ -210,7 +210,15 @@ class TrainConfig(DataConfig):
     logging_steps: int = 20
     """Steps between lines of metrics.jsonl."""
     report_to: tuple[Tracker, ...] = ()
-    """Trackers that receive the metrics."""
+    """Trackers that receive the metrics and panels."""
+    panel_every: int = 5
+    """Draw a panel of predictions and pseudo-labels every so many epochs and after the last one; 0 never."""
+    push_to_hub: bool = False
+    """Upload the best model with its card to the Hub after training."""
+    hub_model_id: str | None = None
+    """Where to: a Hub repository (user/name); None takes the name of output_dir."""
+    hub_private: bool = False
+    """Make that repository private if it is new."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,7 +229,7 @@ class TrainConfig(DataConfig):
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(
             self, 0, "crop_size", "epoch_images", "num_workers", "bank_interval", "bank_start_epoch", "epochs", "lr",
-            "momentum", "weight_decay", "ohem_min_kept", "seed", "nonfinite_limit",
+            "momentum", "weight_decay", "ohem_min_kept", "seed", "nonfinite_limit", "panel_every",
         )  # fmt: skip
         for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")

@@ -24,6 +24,7 @@ from prevmatch.state import TrainState
 FREE = (
     "output_dir", "overwrite_output_dir", "resume", "data_dir", "dataset_name", "splits_dir", "num_workers",
     "report_to", "checkpointing_steps", "save_total_limit", "max_hours", "nonfinite", "nonfinite_limit",
+    "panel_every", "push_to_hub", "hub_model_id", "hub_private",
 )  # fmt: skip
 """Settings that a resumed run may change; the data itself is compared by its ids."""
 

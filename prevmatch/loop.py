@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from prevmatch.bank import PreviousModels
+from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
 from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader, whole
 from prevmatch.data.loading import load_training_data
@@ -25,6 +26,7 @@ from prevmatch.evaluate import evaluate
 from prevmatch.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
 from prevmatch.fitting import fit
 from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
+from prevmatch.hub import check_can_push
 from prevmatch.keeper import Keeper
 from prevmatch.launch import start_accelerator
 from prevmatch.logbook import Logbook
@@ -34,6 +36,7 @@ from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.panels import draw_panel
 from prevmatch.results import TrainResult, open_output_dir, report
 from prevmatch.schedule import poly, triangle
 from prevmatch.state import TrainState
@@ -47,6 +50,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     Raises a PrevMatchError, with one line that names the remedy, where it cannot go on.
     """
     accelerator = start_accelerator(config)
+    check_can_push(config)
     set_seed(config.seed)
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
@@ -110,7 +114,13 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
                 keeper.save_best(state)
                 logbook.epoch(state, bank_ages=bank.ages(epoch))
                 keeper.save(state)
-        return report(state, config, data, accelerator, iterations=config.epochs * batches)
+            draw_panel(
+                state, student, bank, data=data, method=method, forward=forward, config=config, accelerator=accelerator
+            )
+        result = report(state, config, data, accelerator, iterations=config.epochs * batches)
+    if accelerator.is_main_process:
+        close(config)
+    return result
 
 
 def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:

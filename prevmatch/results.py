@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ from prevmatch.launch import resumes
 from prevmatch.state import TrainState
 from prevmatch.summary import summary
 
-RUN_FILES = ("config.json", "metrics.jsonl", "result.json", "best", "checkpoints")
+RUN_FILES = (
+    "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +109,22 @@ def report(
             "labelled": len(data.labelled),
             "unlabelled": len(data.unlabelled),
             "validation": len(data.val),
+            "command": command(accelerator),
             "config": config.to_json(),
             "environment": environment(accelerator),
         }
         write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
     return result
+
+
+def command(accelerator: Accelerator) -> str:
+    """How this program was started, as a shell line; empty where it was no script (a notebook, `python -c`)."""
+    script = sys.argv[0] if sys.argv else ""
+    if not script.endswith(".py"):
+        return ""
+    processes = accelerator.num_processes
+    several = ["--num_processes", str(processes)] if processes > 1 else []
+    return shlex.join(["accelerate", "launch", *several, *sys.argv])
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
+import yaml
+
 TOKEN = "hf_test_token"
+REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 RESOLVE = re.compile(r"/(datasets/)?([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)")
 
 
@@ -40,6 +43,7 @@ class Hub:
         self.large: dict[str, bytes] = {}
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
+        self.cards: list[dict] = []  # metadata that was validated
 
     def __enter__(self) -> "Hub":
         hub = self
@@ -92,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             return self.create()
         if path == "/api/validate-yaml":
-            return self.send(200, {"errors": [], "warnings": []})
+            return self.validate()
         if path == "/api/whoami-v2":
             return self.send(200, {"name": "tester", "type": "user", "orgs": []})
         if path.startswith("/lfs/"):
@@ -104,6 +108,26 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/(models|datasets)/([\w.-]+/[\w.-]+)(?:/(\w[\w-]*)/([^/]+)(/.*)?)?", path):
             return self.api(*match.group(1, 2), match[3] or "revision", match[4] or "main", (match[5] or "/")[1:])
         return self.send(404, {"error": f"unknown request {path}"})
+
+    def validate(self) -> None:
+        """The rules of the Hub for a card's metadata that a model's card here can break."""
+        sent = json.loads(self.body)
+        head = re.match(r"---\n(.*?)\n---\n", sent["content"], re.DOTALL)
+        data = yaml.safe_load(head[1]) if head else {}
+        errors = [f"{name} is no repository id" for name in ("datasets", "base_model")
+                  for value in _listed(data.get(name)) if not REPO_ID.fullmatch(str(value))]  # fmt: skip
+        if sent["repoType"] == "model":
+            errors += [] if isinstance(data.get("license"), str) else ["license is missing"]
+        for model in data.get("model-index", []):
+            errors += [] if model.get("name") else ["model-index needs a name"]
+            for result in model["results"]:
+                places = [(result, "task", "type"), (result, "dataset", "type"), (result, "dataset", "name")]
+                errors += [f"{part}.{key} is missing" for r, part, key in places if not r.get(part, {}).get(key)]
+                errors += [
+                    "a metric lacks type or value" for m in result["metrics"] if not {"type", "value"} <= set(m)
+                ]
+        self.state.cards.append(data)
+        return self.send(400 if errors else 200, {"errors": [{"message": e} for e in errors], "warnings": []})
 
     def create(self) -> None:
         wanted = json.loads(self.body)
@@ -229,6 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _sha1(content: bytes) -> str:

@@ -1,0 +1,31 @@
+"""What follows a finished run by itself: its report and, if wanted, the upload. Neither can take the results away."""
+
+import shlex
+import sys
+
+from prevmatch.config import TrainConfig
+from prevmatch.errors import PrevMatchError
+from prevmatch.hub import push, repo_id_of
+from prevmatch.report_page import write_report
+
+
+def close(config: TrainConfig) -> None:
+    """Write report.html and push as the settings say; what fails becomes one line on stderr, the run stays a success.
+
+    Called by one process, after result.json is written.
+    """
+    folder = config.output_dir
+    try:
+        write_report(folder)
+    except Exception as error:  # a full disk, a picture library's whims: the weights and scores are safe
+        again = f"run: prevmatch report {shlex.quote(str(folder))}"
+        print(f"warning: {folder / 'report.html'} could not be written ({_line(error)}); {again}", file=sys.stderr)
+    if config.push_to_hub:
+        try:
+            print(f"uploaded to {push(folder, repo_id_of(config), private=config.hub_private)[1]}")
+        except (PrevMatchError, OSError) as error:
+            print(f"warning: {_line(error)}", file=sys.stderr)
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
