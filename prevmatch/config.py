@@ -52,6 +52,16 @@ class SegmenterConfig:
             given = len(getattr(self, name))
             _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
 
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The name of each class id; `class_0` and so on where the names are unknown."""
+        return dict(enumerate(self.class_names or (f"class_{i}" for i in range(self.num_classes))))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The class id of each name."""
+        return {name: label for label, name in self.id2label.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
