@@ -64,6 +64,33 @@ class SegmenterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How a finished model segments images."""
+
+    window: int | None = None
+    """Side of a sliding window, 0 for whole images however large; None leaves it to the model: whole images, or in
+    windows if it was evaluated so. Whole images of more than 8 million pixels are then cut into overlapping tiles."""
+    size: int | None = None
+    """Enlarge images so that the long side reaches this many pixels, never shrink them; None leaves it to the
+    model."""
+    flip: bool = False
+    """Average the class probabilities of the image and its mirror image."""
+    scales: tuple[float, ...] = (1.0,)
+    """Average the class probabilities over these scales of the image."""
+    batch_size: int = 8
+    """Images of equal size that are segmented together, fewer if they are large."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size")
+        _check(self.window is None or self.window >= 0, f"window is {self.window} but must be at least 0")
+        _check(self.size is None or self.size >= 1, f"size is {self.size} but must be at least 1")
+        _check(
+            bool(self.scales) and all(0 < scale <= 8 for scale in self.scales),
+            f"scales is {self.scales} but must be numbers between 0 and 8, such as 0.5 1 1.5",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which data there is, and which of it counts as labelled."""
 

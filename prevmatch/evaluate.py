@@ -12,7 +12,7 @@ Network = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
-    """Sum the class probabilities of overlapping windows over an image (1, 3, H, W); returns (1, C, H, W).
+    """Sum the class probabilities of overlapping windows over images (B, 3, H, W); returns (B, C, H, W).
 
     Windows start at every multiple of ⌊2/3 · window⌋ below the image's side and shrink at the right and lower border
     (method.md, section 2: Cityscapes).
@@ -25,7 +25,7 @@ def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
             part = (..., slice(top, min(top + window, height)), slice(left, min(left + window, width)))
             probabilities = network(image[part]).softmax(dim=1)
             if scores is None:
-                scores = probabilities.new_zeros(1, probabilities.shape[1], height, width)
+                scores = probabilities.new_zeros(*probabilities.shape[:2], height, width)
             scores[part] += probabilities
     assert scores is not None
     return scores

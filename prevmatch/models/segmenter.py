@@ -1,8 +1,9 @@
 """Segmenter: what a user keeps after training; encoder, decoder, class names, palette and normalisation in one."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, interpolate
 
-from prevmatch.config import SegmenterConfig
+from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.files import replace_folder
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
@@ -28,7 +29,7 @@ from prevmatch.models.saved import (
     read_config,
     read_weights,
 )
-from prevmatch.predict import ImageLike, predict
+from prevmatch.predict import ImageLike, predict, segments
 
 
 class Segmenter(nn.Module):
@@ -77,6 +78,10 @@ class Segmenter(nn.Module):
         clean, perturbed = logits.tensor_split(2)
         return clean, perturbed
 
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """Logits (B, C, about H/4, about W/4) before `forward` enlarges them (bilinear, align_corners)."""
+        return self.decoder(*self.encoder(images))
+
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on.
 
@@ -90,12 +95,48 @@ class Segmenter(nn.Module):
         return next(self.parameters()).device
 
     @overload
-    def predict(self, images: ImageLike) -> np.ndarray: ...
+    def predict(
+        self, images: ImageLike, *, probabilities: bool = False, window: int | None = None, size: int | None = None,
+        flip: bool = False, scales: Sequence[float] = (1.0,), batch_size: int = 8,
+    ) -> np.ndarray: ...  # fmt: skip
     @overload
-    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...]) -> list[np.ndarray]: ...
-    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...]) -> np.ndarray | list[np.ndarray]:
-        """Class ids uint8 (H, W) of one image, or of each of a list, at its own size; see `prevmatch.predict`."""
-        return predict(self, images)
+    def predict(
+        self, images: list[ImageLike] | tuple[ImageLike, ...], *, probabilities: bool = False,
+        window: int | None = None, size: int | None = None, flip: bool = False, scales: Sequence[float] = (1.0,),
+        batch_size: int = 8,
+    ) -> list[np.ndarray]: ...  # fmt: skip
+    def predict(
+        self,
+        images: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
+        *,
+        probabilities: bool = False,
+        window: int | None = None,
+        size: int | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        batch_size: int = 8,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Segment one image, or each of a list or of the image files in a folder.
+
+        An image is a path, a PIL image of any mode, or an array uint8 (H, W, 3) or (H, W). Photos are turned upright
+        as their EXIF says, and results have the upright image's size. Returns class ids uint8 (H, W), or, with
+        `probabilities`, float32 (C, H, W); a list of them for a list or folder (sorted by path).
+
+        The other arguments are those of `PredictConfig`: sliding `window` (0: none; default: the model's protocol),
+        `size`, averaging over `flip` and `scales`, `batch_size`. Images of more than 8 million pixels (after scaling
+        to the model's image_size) are segmented in overlapping tiles unless window=0. Raises DataError for what cannot
+        be read as an image, ConfigError for a wrong setting.
+        """
+        config = PredictConfig(window=window, size=size, flip=flip, scales=tuple(scales), batch_size=batch_size)
+        return predict(self, images, config, probabilities=probabilities)
+
+    def segments(self, image: ImageLike, **options: Any) -> list[dict]:
+        """The classes found in one image, as transformers' image-segmentation pipeline gives them.
+
+        A list of {"score": None, "label": class name, "mask": PIL image of mode L, 255 where the class is}; `options`
+        are those of `predict`.
+        """
+        return segments(self.predict(image, **options), self.config.id2label)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, preprocessor_config.json and model.safetensors into `folder`, replaced as a whole.
