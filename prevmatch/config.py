@@ -10,6 +10,7 @@ from prevmatch.errors import ConfigError
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
+MapKind = Literal["ids", "colour_map", "overlay"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 IGNORE_INDEX = 255

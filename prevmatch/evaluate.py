@@ -48,13 +48,18 @@ def evaluate(
     normalize: Callable[[Tensor], Tensor],
     window: int | None,
     device: torch.device,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Confusion matrix, int64 (C, C) on the device, over samples of image (3, H, W) uint8 and mask (H, W) uint8.
 
     Every process passes its own share of the images; the sum of their matrices is exact for any number of processes.
+    `keep` is called with the class ids, int64 (H, W), of each sample in turn.
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for image, mask in samples:
         scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window)
-        confusion += confusion_matrix(scores.argmax(dim=1)[0], mask.to(device, non_blocking=True), num_classes)
+        ids = scores.argmax(dim=1)[0]
+        confusion += confusion_matrix(ids, mask.to(device, non_blocking=True), num_classes)
+        if keep is not None:
+            keep(ids)
     return confusion

@@ -5,6 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @contextmanager
@@ -35,3 +39,14 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
+
+
+def write_picture(path: Path, picture: "Image.Image") -> None:
+    """Write a picture to `path` as PNG in one move, into folders made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        picture.save(aside, "PNG")
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)

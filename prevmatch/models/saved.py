@@ -122,6 +122,12 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], source: str | Path
     model.load_state_dict(state)
 
 
+def best_of_run(name: str | Path) -> str:
+    """The best model of a run where `name` is its output folder; any other name as it is."""
+    best = Path(name) / "best"
+    return str(best if not (Path(name) / WEIGHTS_FILE).exists() and (best / WEIGHTS_FILE).exists() else name)
+
+
 def find_folder(name: str | Path, **options: Any) -> Path:
     """The model folder of that name, or a local copy of the Hub repository; `options` are snapshot_download's.
 
