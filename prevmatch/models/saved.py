@@ -28,7 +28,7 @@ TRANSFORMERS_KEYS = {
     "model_type": "prevmatch",
     "architectures": ["PrevMatchForSemanticSegmentation"],
 }
-"""What other libraries read in config.json; no setting of a Segmenter."""
+"""What other libraries read in config.json; no setting of a Segmenter, like dtype and version when they write it."""
 
 
 def config_json(config: SegmenterConfig) -> str:
@@ -66,10 +66,10 @@ def read_config(path: Path) -> SegmenterConfig:
         owner = [str(given[k]) for k in ("library_name", "model_type", "architecture") if k in given]
         if owner and owner[0] != "prevmatch":
             raise CheckpointError(f"{path} is the configuration of a {owner[0]} model, not of a prevmatch Segmenter")
-        for key in ("label2id", *TRANSFORMERS_KEYS):
+        for key in ("label2id", "dtype", "transformers_version", *TRANSFORMERS_KEYS):
             given.pop(key, None)
         # JSON has lists where the configuration has (nested) tuples, and strings where id2label has numbers.
-        config = SegmenterConfig(**{k: _tuples(v) for k, v in given.items()})
+        config = SegmenterConfig(**{k: tuples(v) for k, v in given.items()})
         contradiction = names and config.class_names and {int(k): v for k, v in names.items()} != config.id2label
     except CheckpointError:
         raise
@@ -163,5 +163,6 @@ def _what_failed(name: str, options: dict[str, Any], error: Exception) -> str:
     return f"{name!r} is neither a folder nor a reachable Hub repository ({kind}); check name and connection"
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """JSON's lists as tuples, nested ones too."""
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value
