@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from prevmatch.config import DataConfig, DatasetName, MapKind, PredictConfig, TableConfig, TrainConfig
+from prevmatch.config import DataConfig, DatasetName, ExportFormat, MapKind, PredictConfig, TableConfig, TrainConfig
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
 
 Value = TypeVar("Value")
@@ -187,6 +187,24 @@ def predict(
         raise DataError(f"{len(failures)} of {len(files)} images could not be segmented; they are listed above")
 
 
+def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path) -> None:
+    """Write a model for other runtimes: RGB images float32 (B, 3, H, W) in [0, 255] to logits (B, C, H, W), all sizes
+    free. The file is only kept if its outputs agree with the model's.
+
+    Args:
+        model: A model folder, a run's output folder (its best model), or a Hub repository.
+        format: ONNX (needs the extra `export`), TorchScript, or a program of torch.export.
+        output: The file to write.
+    """
+    from prevmatch.export import CHECKED_SIZES
+    from prevmatch.export import export as write
+    from prevmatch.models.saved import best_of_run
+    from prevmatch.models.segmenter import Segmenter
+
+    difference = write(Segmenter.from_pretrained(best_of_run(model)), format, output)
+    print(f"{output}: logits differ by at most {difference:.2g} from the model's at {len(CHECKED_SIZES)} sizes")
+
+
 def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = False) -> None:
     """Run what is missing of a published table, method × encoder × split × seed, and write TABLE.md.
 
@@ -202,8 +220,8 @@ def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = Fal
 def main() -> None:
     """Entry point of the `prevmatch` command."""
     commands: dict[str, Callable[..., Any]] = {
-        "prepare": prepare, "evaluate": evaluate, "predict": predict, "convert": convert, "table": table,
-        "compare": compare,
+        "prepare": prepare, "evaluate": evaluate, "predict": predict, "convert": convert, "export": export,
+        "table": table, "compare": compare,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

@@ -10,6 +10,7 @@ from prevmatch.errors import ConfigError
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
+ExportFormat = Literal["onnx", "torchscript", "torch_export"]
 MapKind = Literal["ids", "colour_map", "overlay"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 

@@ -52,7 +52,7 @@ def read_picture(image: ImageLike, config: PredictConfig, image_size: int | None
     An image is a path, a PIL image, or an array uint8 (H, W, 3) or (H, W). Raises DataError for anything else and for
     what cannot be read.
     """
-    rgb = _read(image)
+    rgb = read_rgb(image)
     size = (rgb.height, rgb.width)
     long_side = image_size if config.size is None else max(config.size, *size)
     if long_side is not None and long_side != max(size):
@@ -252,7 +252,8 @@ def _tiles(shape: Size, limit: int) -> Iterator[tuple[tuple[slice, slice], ...]]
             yield tuple(zip(down, across, strict=True))
 
 
-def _read(image: ImageLike) -> Image.Image:
+def read_rgb(image: ImageLike) -> Image.Image:
+    """An image upright as RGB; see `read_picture`."""
     name = str(image)
     if isinstance(image, np.ndarray):
         name = f"an array of {image.dtype} {image.shape}"

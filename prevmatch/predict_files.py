@@ -10,12 +10,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from prevmatch.config import MapKind, PredictConfig
-from prevmatch.data.images import IMAGE_SUFFIXES, as_rgb, upright
+from prevmatch.data.images import IMAGE_SUFFIXES
 from prevmatch.errors import DataError
 from prevmatch.files import write_picture
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.pictures import overlay, palette_mask
-from prevmatch.predict import Picture, read_picture, segment
+from prevmatch.predict import Picture, read_picture, read_rgb, segment
 
 
 def find_inputs(inputs: Sequence[Path], output_dir: Path) -> dict[Path, str]:
@@ -77,8 +77,7 @@ def _map(kind: MapKind, path: Path, ids: np.ndarray, model: Segmenter) -> Image.
         return Image.fromarray(ids)
     if kind == "colour_map":
         return palette_mask(ids, model.config.palette)
-    with Image.open(path) as image:  # again, so that no image waits in memory for its result
-        rgb = as_rgb(upright(image))
+    rgb = read_rgb(path)  # again, so that no image waits in memory for its result
     return overlay(rgb, ids, list(model.config.id2label.values()), model.config.palette)
 
 

@@ -231,3 +231,13 @@ def test_segments_name_the_classes_found(model):
     assert [s["label"] for s in found] == [CONFIG.class_names[i] for i in np.unique(ids)]
     assert all(s["score"] is None and s["mask"].mode == "L" and s["mask"].size == (30, 20) for s in found)
     assert np.array_equal(sum(np.asarray(s["mask"]).astype(int) for s in found), np.full((20, 30), 255))
+
+
+def test_overlay_shows_the_image_under_its_colours_and_a_legend(model):
+    picture = noise(400, 50)
+    shown = np.asarray(model.overlay(picture))
+    assert shown.shape[1] == 400
+    assert shown.shape[0] > 50
+    colours = np.array(CONFIG.palette)[model.predict(picture)]
+    assert np.abs(shown[:50].astype(int) - (np.asarray(picture).astype(int) + colours) / 2).max() <= 1
+    assert model.overlay(noise(1, 1)).width >= 160

@@ -8,6 +8,7 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 from huggingface_hub import HfApi
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ from prevmatch.models.saved import (
     read_config,
     read_weights,
 )
-from prevmatch.predict import ImageLike, predict, segments
+from prevmatch.pictures import overlay
+from prevmatch.predict import ImageLike, predict, read_rgb, segments
 
 
 class Segmenter(nn.Module):
@@ -137,6 +139,11 @@ class Segmenter(nn.Module):
         are those of `predict`.
         """
         return segments(self.predict(image, **options), self.config.id2label)
+
+    def overlay(self, image: ImageLike, **options: Any) -> Image.Image:
+        """One image under the colours of its classes, with a legend, as an RGB picture; `options` as in `predict`."""
+        ids = self.predict(image, **options)
+        return overlay(read_rgb(image), ids, list(self.config.id2label.values()), self.config.palette)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, preprocessor_config.json and model.safetensors into `folder`, replaced as a whole.
