@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import tyro
 
-from prevmatch.config import DataConfig, DatasetName, TableConfig, TrainConfig
-from prevmatch.errors import PrevMatchError
+from prevmatch.config import DataConfig, DatasetName, ExportFormat, MapKind, PredictConfig, TableConfig, TrainConfig
+from prevmatch.errors import ConfigError, DataError, PrevMatchError
 
 Value = TypeVar("Value")
 
@@ -127,6 +127,7 @@ def evaluate(
     eval_window: int | None = None,
     num_workers: int = 2,
     output_dir: Path | None = None,
+    save_maps: bool = False,
 ) -> None:
     """Print per-class IoU and mIoU of a model on a data set's validation images, by the published protocol.
 
@@ -136,16 +137,81 @@ def evaluate(
         eval_window: Side of a sliding window; by default the model knows whether it needs one.
         num_workers: Loader processes.
         output_dir: Also write evaluation.json there.
+        save_maps: Also write the class ids of every image to output_dir/maps, as PNG with the palette.
     """
     from accelerate import PartialState
 
     from prevmatch.scoring import of_run, score, write_evaluation
 
+    if save_maps and output_dir is None:
+        raise ConfigError("--save_maps needs --output_dir, where the maps go")
     model, data = of_run(model, data)
-    evaluation = score(model, data, window=eval_window, num_workers=num_workers)
+    maps = output_dir / "maps" if save_maps and output_dir is not None else None
+    evaluation = score(model, data, window=eval_window, num_workers=num_workers, maps=maps)
     PartialState().print(evaluation.table())
     if output_dir is not None and PartialState().is_main_process:
         write_evaluation(evaluation, output_dir)
+
+
+def predict(
+    model: tyro.conf.Positional[str],
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    output_dir: Path,
+    how: tyro.conf.OmitArgPrefixes[PredictConfig],
+    overlay: bool = False,
+    colour_map: bool = False,
+    ids: bool = False,
+    device: str | None = None,
+) -> None:
+    """Segment images, and folders of any length, and write maps of the classes; without --ids, --colour_map or
+    --overlay all three.
+
+    Args:
+        model: A model folder, a run's output folder (its best model), or a Hub repository.
+        inputs: Image files, and folders that are searched for images.
+        output_dir: Maps go to ids/, colour_map/ and overlay/ in it, named like the images.
+        how: How images are segmented.
+        overlay: Write the images under the colours of their classes, with a legend.
+        colour_map: Write the classes as PNG with a palette (its values are the class ids).
+        ids: Write the class ids as grey PNG.
+        device: Where to compute; by default the GPU, if there is one.
+    """
+    import torch
+
+    from prevmatch.models.saved import best_of_run
+    from prevmatch.models.segmenter import Segmenter
+    from prevmatch.predict_files import find_inputs, predict_files
+
+    wanted: dict[MapKind, bool] = {"ids": ids, "colour_map": colour_map, "overlay": overlay}
+    kinds = [kind for kind, given in wanted.items() if given] or list(wanted)
+    files = find_inputs(inputs, output_dir)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    network = Segmenter.from_pretrained(best_of_run(model), device=device)
+    failures = predict_files(network, files, output_dir, kinds, how)
+    print(f"{len(files) - len(failures)} of {len(files)} images segmented, {', '.join(kinds)} in {output_dir}")
+    if failures:
+        print("\n".join(failures), file=sys.stderr)
+        raise DataError(f"{len(failures)} of {len(files)} images could not be segmented; they are listed above")
+
+
+def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path) -> None:
+    """Write a model for other runtimes: RGB images float32 (B, 3, H, W) in [0, 255] to logits (B, C, H, W), all sizes
+    free. The file is only kept if its outputs agree with the model's.
+
+    Args:
+        model: A model folder, a run's output folder (its best model), or a Hub repository.
+        format: ONNX (needs the extra `export`), TorchScript, or a program of torch.export.
+        output: The file to write.
+    """
+    from prevmatch.export import CHECKED_SIZES
+    from prevmatch.export import export as write
+    from prevmatch.models.saved import best_of_run
+    from prevmatch.models.segmenter import Segmenter
+
+    difference = write(Segmenter.from_pretrained(best_of_run(model)), format, output)
+    print(f"{output}: logits differ by at most {difference:.2g} from the model's at {len(CHECKED_SIZES)} sizes")
 
 
 def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = False) -> None:
@@ -208,8 +274,8 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
 def main() -> None:
     """Entry point of the `prevmatch` command."""
     commands: dict[str, Callable[..., Any]] = {
-        "prepare": prepare, "evaluate": evaluate, "convert": convert, "table": table, "compare": compare,
-        "push": push, "report": report,
+        "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push, "export": export,
+        "convert": convert, "table": table, "compare": compare, "report": report,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

@@ -10,6 +10,8 @@ from prevmatch.errors import ConfigError
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
+ExportFormat = Literal["onnx", "torchscript", "torch_export"]
+MapKind = Literal["ids", "colour_map", "overlay"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 IGNORE_INDEX = 255
@@ -65,6 +67,43 @@ class SegmenterConfig:
         for name in ("class_names", "palette"):
             given = len(getattr(self, name))
             _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The name of each class id; `class_0` and so on where the names are unknown."""
+        return dict(enumerate(self.class_names or (f"class_{i}" for i in range(self.num_classes))))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The class id of each name."""
+        return {name: label for label, name in self.id2label.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How a finished model segments images."""
+
+    window: int | None = None
+    """Side of a sliding window, 0 for whole images however large; None leaves it to the model: whole images, or in
+    windows if it was evaluated so. Whole images of more than 8 million pixels are then cut into overlapping tiles."""
+    size: int | None = None
+    """Enlarge images so that the long side reaches this many pixels, never shrink them; None leaves it to the
+    model."""
+    flip: bool = False
+    """Average the class probabilities of the image and its mirror image."""
+    scales: tuple[float, ...] = (1.0,)
+    """Average the class probabilities over these scales of the image."""
+    batch_size: int = 8
+    """Images of equal size that are segmented together, fewer if they are large."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size")
+        _check(self.window is None or self.window >= 0, f"window is {self.window} but must be at least 0")
+        _check(self.size is None or self.size >= 1, f"size is {self.size} but must be at least 1")
+        _check(
+            bool(self.scales) and all(0 < scale <= 8 for scale in self.scales),
+            f"scales is {self.scales} but must be numbers between 0 and 8, such as 0.5 1 1.5",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from prevmatch.data import ade20k, cityscapes, coco, pascal
 from prevmatch.errors import CheckpointError
 from prevmatch.models.published import ENCODERS, backbone_of, published_config, published_name, read_released
-from prevmatch.models.segmenter import Segmenter, load_strictly
+from prevmatch.models.saved import load_strictly
+from prevmatch.models.segmenter import Segmenter
 
 CITYSCAPES_WINDOW = 801
 DATASETS = {len(module.CLASSES): module for module in (pascal, cityscapes, coco, ade20k)}

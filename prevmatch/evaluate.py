@@ -12,7 +12,7 @@ Network = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
-    """Sum the class probabilities of overlapping windows over an image (1, 3, H, W); returns (1, C, H, W).
+    """Sum the class probabilities of overlapping windows over images (B, 3, H, W); returns (B, C, H, W).
 
     Windows start at every multiple of ⌊2/3 · window⌋ below the image's side and shrink at the right and lower border
     (method.md, section 2: Cityscapes).
@@ -25,7 +25,7 @@ def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
             part = (..., slice(top, min(top + window, height)), slice(left, min(left + window, width)))
             probabilities = network(image[part]).softmax(dim=1)
             if scores is None:
-                scores = probabilities.new_zeros(1, probabilities.shape[1], height, width)
+                scores = probabilities.new_zeros(*probabilities.shape[:2], height, width)
             scores[part] += probabilities
     assert scores is not None
     return scores
@@ -48,13 +48,18 @@ def evaluate(
     normalize: Callable[[Tensor], Tensor],
     window: int | None,
     device: torch.device,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Confusion matrix, int64 (C, C) on the device, over samples of image (3, H, W) uint8 and mask (H, W) uint8.
 
     Every process passes its own share of the images; the sum of their matrices is exact for any number of processes.
+    `keep` is called with the class ids, int64 (H, W), of each sample in turn.
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for image, mask in samples:
         scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window)
-        confusion += confusion_matrix(scores.argmax(dim=1)[0], mask.to(device, non_blocking=True), num_classes)
+        ids = scores.argmax(dim=1)[0]
+        confusion += confusion_matrix(ids, mask.to(device, non_blocking=True), num_classes)
+        if keep is not None:
+            keep(ids)
     return confusion

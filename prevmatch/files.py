@@ -7,8 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prevmatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MANIFEST = "manifest.json"
 
@@ -55,6 +59,17 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_picture(path: Path, picture: "Image.Image") -> None:
+    """Write a picture to `path` as PNG in one move, into folders made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        picture.save(aside, "PNG")
+        aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
 

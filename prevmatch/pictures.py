@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from prevmatch.palettes import voc_palette
+from prevmatch.palettes import voc_colours, voc_palette
 
 IGNORED_COLOUR = (255, 255, 255)
 GAP, CAPTION = 6, 22
@@ -17,6 +17,32 @@ def colour_mask(ids: np.ndarray, palette: Sequence[tuple[int, int, int]] = ()) -
     given = np.array(palette, dtype=np.uint8) if len(palette) else voc_palette(255)
     colours[: len(given)] = given
     return Image.fromarray(colours[ids])
+
+
+def palette_mask(ids: np.ndarray, palette: Sequence[tuple[int, int, int]] = ()) -> Image.Image:
+    """A picture of mode P whose values are the class ids uint8 (H, W) and whose palette holds the colours."""
+    mask = Image.fromarray(ids)
+    every_id = np.arange(256, dtype=np.uint8)[None]
+    mask.putpalette(np.asarray(colour_mask(every_id, palette)).tobytes())
+    return mask
+
+
+def overlay(
+    image: Image.Image, ids: np.ndarray, names: Sequence[str], palette: Sequence[tuple[int, int, int]] = ()
+) -> Image.Image:
+    """An RGB image under the half-transparent colours of its class ids, with a legend of the classes in it.
+
+    Images below 320 pixels are enlarged, pixels staying squares.
+    """
+    palette = palette or voc_colours(len(names))
+    blended = Image.blend(image, colour_mask(ids, palette), 0.5)
+    times = max(1, 320 // max(image.size))
+    image = blended.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    found = [label for label in np.unique(ids) if label < len(names)]
+    # Small pictures get a legend that can be read, large ones one that can be seen.
+    scale = max(1.0, image.width / 1000)
+    names, palette = [names[label] for label in found], [palette[label] for label in found]
+    return stacked(image, legend(names, palette, width=max(image.width, 160), scale=scale))
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], *, width: int = 240) -> Image.Image:
@@ -37,21 +63,24 @@ def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], *, widt
     return sheet
 
 
-def legend(names: Sequence[str], palette: Sequence[tuple[int, int, int]], *, width: int) -> Image.Image:
-    """One line (or several) of coloured squares with the class names."""
-    font, line = ImageFont.load_default(14), 22
-    places, x, y = [], GAP, GAP
+def legend(
+    names: Sequence[str], palette: Sequence[tuple[int, int, int]], *, width: int, scale: float = 1.0
+) -> Image.Image:
+    """One line (or several) of coloured squares with the class names; `scale` 1 writes letters of 14 pixels."""
+    font = ImageFont.load_default(14 * scale)
+    line, gap, square, indent = (round(length * scale) for length in (22, GAP, 14, 20))
+    places, x, y = [], gap, gap
     for name in names:
-        need = 20 + int(font.getlength(name)) + 16
-        if x + need > width:
-            x, y = GAP, y + line
+        need = indent + int(font.getlength(name)) + round(16 * scale)
+        if x > gap and x + need > width:
+            x, y = gap, y + line
         places.append((x, y))
         x += need
     strip = Image.new("RGB", (width, y + line), "white")
     draw = ImageDraw.Draw(strip)
     for name, colour, (x, y) in zip(names, palette, places, strict=True):
-        draw.rectangle((x, y, x + 14, y + 14), fill=tuple(colour), outline="black")
-        draw.text((x + 20, y + 7), name, fill="black", font=font, anchor="lm")
+        draw.rectangle((x, y, x + square, y + square), fill=tuple(colour), outline="black")
+        draw.text((x + indent, y + square // 2), name, fill="black", font=font, anchor="lm")
     return strip
 
 

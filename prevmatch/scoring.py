@@ -4,8 +4,10 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch import Tensor
 from tqdm import tqdm
 
 from prevmatch.config import DataConfig, TrainConfig
@@ -13,9 +15,11 @@ from prevmatch.data.loader import evaluation_loader
 from prevmatch.data.loading import load_source
 from prevmatch.errors import DataError
 from prevmatch.evaluate import evaluate
-from prevmatch.files import write_text
+from prevmatch.files import write_picture, write_text
 from prevmatch.metrics import iou
+from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.pictures import palette_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +64,17 @@ def of_run(model: str, data: DataConfig) -> tuple[str, DataConfig]:
         settings = json.loads((run / "config.json").read_text())
         trained = TrainConfig.from_json(settings)
         data = DataConfig(**{field.name: getattr(trained, field.name) for field in fields(DataConfig)})
-    return str(folder / "best") if run == folder else model, data
+    return best_of_run(model), data
 
 
-def score(model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2) -> Evaluation:
+def score(
+    model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2, maps: Path | None = None
+) -> Evaluation:
     """Evaluate a folder or Hub repository on the validation images that `data` names, in fp32, each image once.
 
-    `window` replaces the model's own protocol (a sliding window of that side; None keeps it). Works in several
-    processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
+    `window` replaces the model's own protocol (a sliding window of that side; None keeps it). Where a folder `maps` is
+    given, each image's class ids go there as ID.png, palette included, at the size they were evaluated at. Works in
+    several processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
     """
     state = PartialState()
     with state.local_main_process_first():
@@ -84,6 +91,13 @@ def score(model: str, data: DataConfig, *, window: int | None = None, num_worker
         source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
         num_workers=num_workers,
     )  # fmt: skip
+    names = iter(source.val["id"][state.process_index :: state.num_processes] if maps else ())
+
+    def keep(ids: Tensor) -> None:
+        assert maps is not None
+        parts = [part for part in Path(f"{next(names)}.png").parts if part not in ("/", "..")]
+        write_picture(maps.joinpath(*parts), palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette))
+
     confusion = evaluate(
         network,
         tqdm(loader, desc="evaluate", unit="image", disable=not state.is_main_process, dynamic_ncols=True),
@@ -91,6 +105,7 @@ def score(model: str, data: DataConfig, *, window: int | None = None, num_worker
         normalize=network.normalize,
         window=window,
         device=state.device,
+        keep=None if maps is None else keep,
     )
     scores = iou(reduce(confusion, "sum").cpu())
     return Evaluation(

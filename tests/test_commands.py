@@ -84,7 +84,9 @@ def test_twenty_photos_with_five_masks_train_without_any_other_file(tmp_path):
     assert "4 labelled and 15 unlabelled images, 1 for validation, 3 classes" in said
     assert "class   0 class_0" in said
     assert "crops of 65" in said
-    said = prevmatch("evaluate", tmp_path / "run", "--num_workers", "0")  # what was held out there, is here
+    said = prevmatch("evaluate", tmp_path / "run", "--num_workers", "0",  # what was held out there, is here
+                     "--output_dir", tmp_path / "scores", "--save_maps")  # fmt: skip
+    assert len(list((tmp_path / "scores/maps").glob("**/*.png"))) == 1
     best = json.loads((tmp_path / "run/result.json").read_text())["best_miou"]
     assert "best on 1 validation images of custom, whole images" in said
     assert f"| {best:>5.2f} |" in said.splitlines()[-1]
@@ -101,6 +103,23 @@ def test_converted_checkpoint_is_evaluated_and_wrong_data_is_refused(tmp_path):
     make_ade20k(tmp_path / "ade")
     message = fails("evaluate", tmp_path / "model", "--dataset", "ade20k", "--data_dir", tmp_path / "ade")
     assert message.startswith(f"error: {tmp_path / 'model'} knows 21 classes, but ade20k has 150")
+
+
+def test_trained_model_segments_folders_and_says_what_it_could_not_read(tmp_path):
+    make_custom(tmp_path / "my_data", photos=12, masks=5)
+    trained(tmp_path, "custom", "--data_dir", tmp_path / "my_data")
+    photos = tmp_path / "my_data/images"
+    said = prevmatch("predict", tmp_path / "run", photos, "--output_dir", tmp_path / "out", "--size", "80", "--flip",
+                     "--scales", "0.5", "1", "--window", "40", "--device", "cpu", "--ids")  # fmt: skip
+    assert "12 of 12 images segmented, ids in" in said
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ids"]
+    (photos / "torn.png").write_bytes(b"")
+    assert fails("predict", tmp_path / "run/best", photos, "--output_dir", tmp_path / "maps").startswith(
+        "error: 1 of 13 images could not be segmented"
+    )
+    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == ["colour_map", "ids", "overlay"]
+    assert "does not exist" in fails("predict", tmp_path / "run", tmp_path / "no", "--output_dir", tmp_path / "x")
+    assert "scales is" in fails("predict", tmp_path / "run", photos, "--output_dir", tmp_path / "x", "--scales", "0")
 
 
 def test_mistakes_are_one_line(tmp_path):

@@ -16,6 +16,7 @@ from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.metrics import confusion_matrix, iou
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.published import published_name
+from prevmatch.models.segmenter import Segmenter
 from prevmatch.palettes import CITYSCAPES_PALETTE, voc_palette
 from prevmatch.schedule import poly, triangle
 from prevmatch.views import Views, paste
@@ -118,13 +119,15 @@ def test_palettes(functions):
     assert np.array_equal(np.array(CITYSCAPES_PALETTE), functions["palette_cityscapes"])
 
 
-def test_small_set_resnet50_logits(tmp_path):
+def test_small_set_resnet50_logits_before_and_after_saving(tmp_path):
     network = published_network(SMALL, "resnet50", tmp_path, prefix="module.")
+    network.save_pretrained(tmp_path / "saved")
     arrays = Arrays(SMALL / "resnet50_eval.npz")
     expected = arrays["logits_every_8th"]
-    with torch.no_grad():
-        actual = network(arrays["image"])[:, :, ::8, ::8]
-    assert (actual - expected).abs().max() <= 1e-4 * expected.std()
+    for version in (network, Segmenter.from_pretrained(tmp_path / "saved")):
+        with torch.no_grad():
+            actual = version(arrays["image"])[:, :, ::8, ::8]
+        assert (actual - expected).abs().max() <= 1e-4 * expected.std()
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "xception"])

@@ -5,7 +5,8 @@ from pathlib import Path
 import datasets
 
 from prevmatch.config import IGNORE_INDEX
-from prevmatch.data.folders import image_files, paired, require
+from prevmatch.data.folders import paired, require
+from prevmatch.data.images import image_files
 from prevmatch.data.lists import image_id
 from prevmatch.data.sources import Source
 from prevmatch.palettes import CITYSCAPES_PALETTE as PALETTE

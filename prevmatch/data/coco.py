@@ -4,7 +4,8 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.folders import image_files, paired, require
+from prevmatch.data.folders import paired, require
+from prevmatch.data.images import image_files
 from prevmatch.data.instances import BACKGROUND, blank, read_annotations
 from prevmatch.data.sources import Source, table
 from prevmatch.errors import DataError

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 
 from prevmatch.data.colours import read_colours
-from prevmatch.data.folders import image_files
+from prevmatch.data.images import image_files
 from prevmatch.data.instances import read_annotations
 from prevmatch.data.lists import first_five
 from prevmatch.data.sources import RGB, table

@@ -6,16 +6,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.colours import named_palette, rgb_codes
 from prevmatch.data.crops import fitted_size
+from prevmatch.data.images import as_rgb, upright
 from prevmatch.data.instances import draw, is_annotation
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
-
-EXIF_ORIENTATION = 0x0112
 
 
 def limit_pixels(most: int) -> None:
@@ -29,7 +28,7 @@ def read_image(row: dict, image_size: int | None = None) -> Image.Image:
 
     Raises DataError naming the file and id if it is missing or cannot be decoded.
     """
-    image = _upright(open_cell(row, "image")).convert("RGB")
+    image = as_rgb(upright(open_cell(row, "image")))
     return (
         image if image_size is None else image.resize(fitted_size(image.size, image_size), Image.Resampling.BILINEAR)
     )
@@ -66,7 +65,7 @@ def read_pair(row: dict, source: Source, image_size: int | None = None) -> tuple
     A photo is turned upright as viewers and labelling tools show it, unless only its stored orientation fits the mask.
     """
     stored, mask = open_cell(row, "image"), read_mask(row, source)
-    image = _upright(stored)
+    image = upright(stored)
     if image.size != mask.size and stored.size == mask.size:
         image = stored
     if image.size != mask.size:
@@ -74,7 +73,7 @@ def read_pair(row: dict, source: Source, image_size: int | None = None) -> tuple
             f"{where(row, 'mask')} is {mask.width}×{mask.height} but its image {where(row, 'image')} is "
             f"{image.width}×{image.height}; they must be the same size"
         )
-    image = image.convert("RGB")
+    image = as_rgb(image)
     if image_size is None:
         return image, mask
     size = fitted_size(image.size, image_size)
@@ -160,8 +159,3 @@ def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Ima
             f"{where(row, column)} cannot be read as an image ({type(error).__name__}); replace the file"
         ) from None
     return image
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # exif_transpose copies every image; nearly all need no turn.
-    return ImageOps.exif_transpose(image) if image.getexif().get(EXIF_ORIENTATION, 1) != 1 else image

@@ -1,27 +1,37 @@
 """Segmenter: what a user keeps after training; encoder, decoder, class names, palette and normalisation in one."""
 
-import dataclasses
-import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
+from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, interpolate
 
-from prevmatch.config import SegmenterConfig
-from prevmatch.errors import CheckpointError
+from prevmatch.config import PredictConfig, SegmenterConfig
+from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.files import replace_folder
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
 from prevmatch.models.encoder import build_encoder
-from prevmatch.predict import ImageLike, predict
-
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+from prevmatch.models.saved import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    WEIGHTS_FILE,
+    config_json,
+    find_folder,
+    load_strictly,
+    preprocessor_json,
+    read_config,
+    read_weights,
+)
+from prevmatch.pictures import overlay
+from prevmatch.predict import ImageLike, predict, read_rgb, segments
 
 
 class Segmenter(nn.Module):
@@ -70,9 +80,16 @@ class Segmenter(nn.Module):
         clean, perturbed = logits.tensor_split(2)
         return clean, perturbed
 
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """Logits (B, C, about H/4, about W/4) before `forward` enlarges them (bilinear, align_corners)."""
+        return self.decoder(*self.encoder(images))
+
     def normalize(self, images: Tensor) -> Tensor:
-        """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on (float32)."""
-        return (images / 255 - self.pixel_mean) / self.pixel_std
+        """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on.
+
+        Computed in float32; the result has the dtype of the weights.
+        """
+        return ((images / 255 - self.pixel_mean) / self.pixel_std).to(self.pixel_mean.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -80,23 +97,67 @@ class Segmenter(nn.Module):
         return next(self.parameters()).device
 
     @overload
-    def predict(self, images: ImageLike) -> np.ndarray: ...
+    def predict(
+        self, images: ImageLike, *, probabilities: bool = False, window: int | None = None, size: int | None = None,
+        flip: bool = False, scales: Sequence[float] = (1.0,), batch_size: int = 8,
+    ) -> np.ndarray: ...  # fmt: skip
     @overload
-    def predict(self, images: list[ImageLike] | tuple[ImageLike, ...]) -> list[np.ndarray]: ...
-    def predict(self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...]) -> np.ndarray | list[np.ndarray]:
-        """Class ids uint8 (H, W) of one image, or of each of a list, at its own size; see `prevmatch.predict`."""
-        return predict(self, images)
+    def predict(
+        self, images: list[ImageLike] | tuple[ImageLike, ...], *, probabilities: bool = False,
+        window: int | None = None, size: int | None = None, flip: bool = False, scales: Sequence[float] = (1.0,),
+        batch_size: int = 8,
+    ) -> list[np.ndarray]: ...  # fmt: skip
+    def predict(
+        self,
+        images: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
+        *,
+        probabilities: bool = False,
+        window: int | None = None,
+        size: int | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        batch_size: int = 8,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Segment one image, or each of a list or of the image files in a folder.
+
+        An image is a path, a PIL image of any mode, or an array uint8 (H, W, 3) or (H, W). Photos are turned upright
+        as their EXIF says, and results have the upright image's size. Returns class ids uint8 (H, W), or, with
+        `probabilities`, float32 (C, H, W); a list of them for a list or folder (sorted by path).
+
+        The other arguments are those of `PredictConfig`: sliding `window` (0: none; default: the model's protocol),
+        `size`, averaging over `flip` and `scales`, `batch_size`. Images of more than 8 million pixels (after scaling
+        to the model's image_size) are segmented in overlapping tiles unless window=0. Raises DataError for what cannot
+        be read as an image, ConfigError for a wrong setting.
+        """
+        config = PredictConfig(window=window, size=size, flip=flip, scales=tuple(scales), batch_size=batch_size)
+        return predict(self, images, config, probabilities=probabilities)
+
+    def segments(self, image: ImageLike, **options: Any) -> list[dict]:
+        """The classes found in one image, as transformers' image-segmentation pipeline gives them.
+
+        A list of {"score": None, "label": class name, "mask": PIL image of mode L, 255 where the class is}; `options`
+        are those of `predict`.
+        """
+        return segments(self.predict(image, **options), self.config.id2label)
+
+    def overlay(self, image: ImageLike, **options: Any) -> Image.Image:
+        """One image under the colours of its classes, with a legend, as an RGB picture; `options` as in `predict`."""
+        ids = self.predict(image, **options)
+        return overlay(read_rgb(image), ids, list(self.config.id2label.values()), self.config.palette)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`, which is replaced as a whole.
+        """Write config.json, preprocessor_config.json and model.safetensors into `folder`, replaced as a whole.
 
-        Raises CheckpointError if it cannot be written; what was in the folder then stays.
+        Raises CheckpointError if it cannot be written, or holds files but no model; what was in the folder then stays.
         """
-        config = {"library_name": "prevmatch", **dataclasses.asdict(self.config)}
+        folder = Path(folder)
         try:
+            if folder.exists() and not (folder / WEIGHTS_FILE).exists() and any(folder.iterdir()):
+                raise CheckpointError(f"{folder} holds other files, which would be lost; choose a folder of its own")
             with replace_folder(folder) as aside:
                 save_file({k: v.contiguous() for k, v in self.state_dict().items()}, aside / WEIGHTS_FILE)
-                (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+                (aside / CONFIG_FILE).write_text(config_json(self.config))
+                (aside / PREPROCESSOR_FILE).write_text(preprocessor_json(self.config))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"model folder {folder} cannot be written ({error}); free space or choose another"
@@ -110,23 +171,28 @@ class Segmenter(nn.Module):
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Self:
         """Load a Segmenter, in eval mode, from a folder or a Hub repository.
 
-        Strict: raises CheckpointError if a file or weight is missing, extra, or of another shape.
+        `revision` is a branch, tag or commit; `device` defaults to the CPU and `dtype` (of weights and computation,
+        such as torch.bfloat16) to float32. Strict: raises CheckpointError if a file or weight is missing, extra, or of
+        another shape, or if the repository cannot be read; ConfigError for a device or dtype that cannot be used.
         """
-        folder = Path(repo_or_folder)
-        if not folder.is_dir():
-            folder = _download(str(repo_or_folder), revision=revision, token=token, cache_dir=cache_dir)
-        model = cls(_read_config(folder / CONFIG_FILE))
+        folder = find_folder(repo_or_folder, revision=revision, token=token, cache_dir=cache_dir)
+        config = read_config(folder / CONFIG_FILE)
+        state = read_weights(folder / WEIGHTS_FILE)
         try:
-            state = load_file(folder / WEIGHTS_FILE)
-        except Exception as error:
-            raise CheckpointError(
-                f"{folder / WEIGHTS_FILE} is missing or damaged; save or download it again"
-            ) from error
+            model = cls(config)
+        except ConfigError as error:
+            raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
         load_strictly(model, state, folder / WEIGHTS_FILE)
-        return model.eval()
+        try:
+            return model.to(device=device, dtype=dtype).eval()
+        except (RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"device {device}, dtype {dtype} cannot be used here ({reason})") from error
 
     @classmethod
     def from_published(cls, path: str | Path, backbone: str, num_classes: int) -> Self:
@@ -138,57 +204,21 @@ class Segmenter(nn.Module):
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload to the Hub repository `repo_id`, created if needed; returns its address."""
+        """Upload to the Hub repository `repo_id`, created if needed; returns its address.
+
+        Raises CheckpointError if the Hub cannot be reached or refuses; the same call then tries again.
+        """
         api = HfApi(token=token)
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(Path(folder) / "model")
-            api.upload_folder(
-                repo_id=url.repo_id, folder_path=Path(folder) / "model", commit_message="Upload Segmenter"
-            )
+        try:
+            url = api.create_repo(repo_id, private=private, exist_ok=True)
+            with tempfile.TemporaryDirectory() as folder:
+                self.save_pretrained(Path(folder) / "model")
+                api.upload_folder(
+                    repo_id=url.repo_id, folder_path=Path(folder) / "model", commit_message="Upload Segmenter"
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise CheckpointError(
+                f"the model could not be uploaded to {repo_id!r} ({reason}); check token and connection, then repeat"
+            ) from error
         return str(url)
-
-
-def load_strictly(model: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load `state`; raises CheckpointError, naming `source`, unless names and shapes agree exactly."""
-    own = model.state_dict()
-    differences = (
-        [f"{k} is missing" for k in own if k not in state]
-        + [f"{k} is unknown" for k in state if k not in own]
-        + [
-            f"{k} has shape {tuple(state[k].shape)} where {tuple(v.shape)} is needed"
-            for k, v in own.items()
-            if k in state and state[k].shape != v.shape
-        ]
-    )
-    if differences:
-        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-        raise CheckpointError(
-            f"{source} does not fit this model: {differences[-1]}{more}; check class count and encoder"
-        )
-    model.load_state_dict(state)
-
-
-def _download(repo: str, **options: Any) -> Path:
-    try:
-        return Path(snapshot_download(repo, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE], **options))
-    except Exception as error:
-        raise CheckpointError(
-            f"{repo!r} is neither a folder nor a reachable Hub repository ({type(error).__name__}); check the name"
-        ) from error
-
-
-def _read_config(path: Path) -> SegmenterConfig:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; this is no folder that save_pretrained wrote")
-    try:
-        given = json.loads(path.read_text())
-        given.pop("library_name", None)
-        # JSON has lists where the configuration has (nested) tuples.
-        return SegmenterConfig(**{k: _tuples(v) for k, v in given.items()})
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not the configuration of a prevmatch Segmenter ({error})") from error
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

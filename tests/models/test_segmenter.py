@@ -104,11 +104,64 @@ def test_missing_and_torn_files_are_refused(saved, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing or damaged"):
         Segmenter.from_pretrained(saved)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing; save or download"):
+        Segmenter.from_pretrained(saved)
     (saved / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
         Segmenter.from_pretrained(saved)
-    with pytest.raises(CheckpointError, match="neither a folder nor a reachable Hub repository"):
-        Segmenter.from_pretrained(tmp_path / "nowhere")
+    for name in (tmp_path / "nowhere", "nobody/nothing"):
+        with pytest.raises(CheckpointError, match="neither a folder nor a reachable Hub repository"):
+            Segmenter.from_pretrained(name)
+
+
+def test_pickles_are_never_loaded(model, saved):
+    (saved / "model.safetensors").unlink()
+    torch.save(model.state_dict(), saved / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin beside it is a pickle"):
+        Segmenter.from_pretrained(saved)
+    (saved / "pytorch_model.bin").rename(saved / "model.safetensors")
+    with pytest.raises(CheckpointError, match="is a pickle under another name"):
+        Segmenter.from_pretrained(saved)
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        Segmenter.from_pretrained(saved / "model.safetensors")
+
+
+def test_configuration_tells_other_libraries_the_classes_and_old_files_still_load(saved):
+    settings = json.loads((saved / "config.json").read_text())
+    assert settings["id2label"] == {"0": "a", "1": "b", "2": "c"}
+    assert settings["label2id"] == {"a": 0, "b": 1, "c": 2}
+    assert Segmenter.from_pretrained(saved).config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert json.loads((saved / "preprocessor_config.json").read_text())["image_mean"] == [0.5, 0.5, 0.5]
+    (saved / "preprocessor_config.json").unlink()
+    old = {k: v for k, v in settings.items() if k not in ("id2label", "label2id", "model_type", "architectures")}
+    (saved / "config.json").write_text(json.dumps(old))
+    assert Segmenter.from_pretrained(saved).config == CONFIG
+    (saved / "config.json").write_text(json.dumps(settings | {"id2label": {"0": "x", "1": "b", "2": "c"}}))
+    with pytest.raises(CheckpointError, match="differently in class_names and id2label"):
+        Segmenter.from_pretrained(saved)
+    (saved / "config.json").write_text(json.dumps({"model_type": "segformer", "depths": [2]}))
+    with pytest.raises(CheckpointError, match="is the configuration of a segformer model"):
+        Segmenter.from_pretrained(saved)
+
+
+def test_dtype_and_device_are_honoured(model, saved):
+    half = Segmenter.from_pretrained(saved, dtype=torch.bfloat16, device="cpu")
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    image = np.random.default_rng(0).integers(0, 256, (40, 33, 3), dtype=np.uint8)
+    assert (half.predict(image) == model.predict(image)).mean() > 0.9
+    with pytest.raises(ConfigError, match="device nonsense"):
+        Segmenter.from_pretrained(saved, device="nonsense")
+
+
+def test_saving_never_replaces_a_folder_of_other_things(model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(CheckpointError, match="holds other files"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        model.save_pretrained(tmp_path / "file" / "model")
 
 
 def test_interrupted_save_leaves_the_earlier_model(model, saved, monkeypatch):
