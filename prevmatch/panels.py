@@ -3,7 +3,6 @@
 Looking must not change the run: forwards run frozen, nothing is drawn at random, the bank's generator stays untouched.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +12,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from tqdm import tqdm
 
 from prevmatch.bank import PreviousModels
 from prevmatch.config import IGNORE_INDEX, TrainConfig
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import RGB, TrainingData
 from prevmatch.errors import DataError
+from prevmatch.files import write_picture
 from prevmatch.guides import Forward
 from prevmatch.methods import Method
 from prevmatch.models.frozen import tensors_of
@@ -81,10 +82,11 @@ def draw_panel(
     )
     picture = stacked(sheet, names, note_below(sheet.width, state.epoch, shown, rows[0]))
     path = config.output_dir / "panels" / f"epoch_{state.epoch:04d}.png"
-    path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    picture.save(aside, "PNG")
-    os.replace(aside, path)
+    try:
+        write_picture(path, picture)
+    except OSError as error:  # a full disk must not end a run for the sake of a picture
+        tqdm.write(f"WARNING: {path} could not be written ({error.strerror}); training goes on")
+        return
     track(picture, path, state.step, accelerator)
 
 
