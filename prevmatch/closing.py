@@ -5,7 +5,7 @@ import sys
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import PrevMatchError
-from prevmatch.hub import push, repo_id_of
+from prevmatch.hub import first_line, push, repo_id_of
 from prevmatch.report_page import write_report
 
 
@@ -19,13 +19,11 @@ def close(config: TrainConfig) -> None:
         write_report(folder)
     except Exception as error:  # a full disk, a picture library's whims: the weights and scores are safe
         again = f"run: prevmatch report {shlex.quote(str(folder))}"
-        print(f"warning: {folder / 'report.html'} could not be written ({_line(error)}); {again}", file=sys.stderr)
+        print(
+            f"warning: {folder / 'report.html'} could not be written ({first_line(error)}); {again}", file=sys.stderr
+        )
     if config.push_to_hub:
         try:
             print(f"uploaded to {push(folder, repo_id_of(config), private=config.hub_private)[1]}")
         except (PrevMatchError, OSError) as error:
-            print(f"warning: {_line(error)}", file=sys.stderr)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+            print(f"warning: {first_line(error)}", file=sys.stderr)

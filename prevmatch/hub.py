@@ -53,21 +53,42 @@ def push(
     Raises CheckpointError if the folder holds no model or the upload fails.
     """
     upload = collect(folder, samples=samples)
-    api = HfApi()
     try:
-        url = api.create_repo(repo_id, private=private or None, exist_ok=True)
-        card = model_card(upload, url.repo_id, license=license)
-        files = {name: upload.model / name for name in MODEL_FILES if (upload.model / name).is_file()}
-        operations = [CommitOperationAdd(name, str(path)) for name, path in (files | upload.pictures).items()]
-        operations.append(CommitOperationAdd("README.md", str(card).encode()))
-        api.create_commit(url.repo_id, operations, commit_message="Upload model and card")
+        return send(upload, repo_id, private=private, license=license)
     except Exception as error:  # the client raises errors of many families
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CheckpointError(
-            f"{folder} could not be uploaded to {repo_id!r} ({reason}); nothing is lost here. Log in with "
+            f"{folder} could not be uploaded to {repo_id!r} ({first_line(error)}); nothing is lost here. Log in with "
             f"`hf auth login` if need be, then run: prevmatch push {shlex.quote(str(folder))} {repo_id}"
         ) from error
+
+
+def send(
+    upload: Upload,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    license: str | None = None,
+    token: str | None = None,
+    keep_card: bool = False,
+) -> tuple[str, str]:
+    """Upload as one commit; returns (repository id, address). Raises whatever the Hub's client raises.
+
+    `keep_card` leaves a card alone that is there already.
+    """
+    api = HfApi(token=token)
+    url = api.create_repo(repo_id, private=private or None, exist_ok=True)
+    files = {name: upload.model / name for name in MODEL_FILES if (upload.model / name).is_file()}
+    operations = [CommitOperationAdd(name, str(path)) for name, path in (files | upload.pictures).items()]
+    if not (keep_card and api.file_exists(url.repo_id, "README.md")):
+        card = model_card(upload, url.repo_id, license=license)
+        operations.append(CommitOperationAdd("README.md", str(card).encode()))
+    api.create_commit(url.repo_id, operations, commit_message="Upload model and card")
     return url.repo_id, str(url)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def check_can_push(config: TrainConfig) -> None:

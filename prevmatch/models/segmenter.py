@@ -7,7 +7,6 @@ from typing import Any, Self, overload
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -206,19 +205,18 @@ class Segmenter(nn.Module):
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Upload to the Hub repository `repo_id`, created if needed; returns its address.
 
-        Raises CheckpointError if the Hub cannot be reached or refuses; the same call then tries again.
+        A repository without a card gets one; `prevmatch push` writes one with what is known of a run. Raises
+        CheckpointError if the Hub cannot be reached or refuses; the same call then tries again.
         """
-        api = HfApi(token=token)
-        try:
-            url = api.create_repo(repo_id, private=private, exist_ok=True)
-            with tempfile.TemporaryDirectory() as folder:
-                self.save_pretrained(Path(folder) / "model")
-                api.upload_folder(
-                    repo_id=url.repo_id, folder_path=Path(folder) / "model", commit_message="Upload Segmenter"
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise CheckpointError(
-                f"the model could not be uploaded to {repo_id!r} ({reason}); check token and connection, then repeat"
-            ) from error
-        return str(url)
+        from prevmatch.hub import collect, first_line, send
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model")
+            upload = collect(Path(folder) / "model")
+            try:
+                return send(upload, repo_id, private=private, token=token, keep_card=True)[1]
+            except Exception as error:  # the client raises errors of many families
+                raise CheckpointError(
+                    f"the model could not be uploaded to {repo_id!r} ({first_line(error)}); check token and "
+                    "connection, then repeat"
+                ) from error

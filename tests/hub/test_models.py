@@ -48,8 +48,12 @@ def test_pushed_model_is_pulled_with_equal_predictions_and_revisions_are_pinned(
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == f"{hub.address}/tester/scenes"
     repo = hub.repos["models", "tester/scenes"]
-    first, second = repo.commits
+    first, second = repo.commits  # newest last
     assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= set(repo.commits[second])
+    assert b"library_name: prevmatch" in repo.commits[first]["README.md"]
+    repo.commits[second]["README.md"] = b"---\nlicense: mit\n---\nwritten by hand"
+    assert client("-c", PUSH, tmp_path / "1", "tester/scenes").returncode == 0
+    assert b"written by hand" in repo.at("main")[1]["README.md"]
     for number, (revision, model) in enumerate([("", models[1]), (first, models[0]), ("main", models[1])]):
         done = client("-c", PULL, "tester/scenes", revision, image, tmp_path / "ids.npy", home=f"clean{number}")
         assert done.returncode == 0, done.stderr
