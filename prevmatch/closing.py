@@ -3,17 +3,26 @@
 import shlex
 import sys
 
+from accelerate import Accelerator
+
 from prevmatch.config import TrainConfig
 from prevmatch.errors import PrevMatchError
 from prevmatch.hub import first_line, push, repo_id_of
 from prevmatch.report_page import write_report
+from prevmatch.results import TrainResult
 
 
-def close(config: TrainConfig) -> None:
+def close(result: TrainResult, config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     """Write report.html and push as the settings say; what fails becomes one line on stderr, the run stays a success.
 
-    Called by one process, after result.json is written.
+    Called by every process after result.json is written; the main one does it. Returns the result.
     """
+    if accelerator.is_main_process:
+        _close(config)
+    return result
+
+
+def _close(config: TrainConfig) -> None:
     folder = config.output_dir
     try:
         write_report(folder)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
 from typing import cast
@@ -61,6 +61,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     forward = partial(_autocast_logits, accelerator, skeleton)
     bank = PreviousModels(config.bank_capacity, seed=config.seed)
     supervised_loss = build_supervised_loss(config)
+    panel = partial(draw_panel, data=data, method=method, forward=forward, config=config, accelerator=accelerator)
     loader, val_loader = build_loaders(config, data, method, accelerator)
     sampler = cast(TripleSampler, loader.sampler)
     network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
@@ -93,34 +94,26 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
                     accelerator.backward(losses["loss"])
                     outcome = update(student, optimizer, losses, before, accelerator)
                 logbook.batch(state, lr, losses, batch["keys"], outcome)
-                state.batch += 1
-                started = state.lap(started)
+                started = state.batch_done(started)
                 if accelerator.sync_gradients:
                     state.step += 1
                     keeper.save_if_due(state)
                     if stop.after(state.step):
                         break
             keeper.end_if(stop.agreed(), stop.reason, state)
-
             logbook.flush()
-            check_finite(student, state.step)
-            share_buffers(student, accelerator)
+            settle(student, state.step, accelerator)
             due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-            samples = takewhile(stop.unasked, whole(val_loader))
-            iou = score(student, skeleton, samples, config, accelerator, total=len(val_loader)) if due else None
+            iou = score(student, skeleton, val_loader, config, accelerator, stop.unasked) if due else None
             keeper.end_if(stop.agreed(), stop.reason, state)
             state.record(epoch, iou)
             if due:
                 keeper.save_best(state)
                 logbook.epoch(state, bank_ages=bank.ages(epoch))
                 keeper.save(state)
-            draw_panel(
-                state, student, bank, data=data, method=method, forward=forward, config=config, accelerator=accelerator
-            )
+            panel(state, student, bank)
         result = report(state, config, data, accelerator, iterations=config.epochs * batches)
-    if accelerator.is_main_process:
-        close(config)
-    return result
+    return close(result, config, accelerator)
 
 
 def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:
@@ -221,20 +214,19 @@ def guides_of(
 def score(
     student: Segmenter,
     skeleton: Segmenter,
-    samples: Iterable[tuple[Tensor, Tensor]],
+    loader: DataLoader,
     config: TrainConfig,
     accelerator: Accelerator,
-    *,
-    total: int | None = None,
+    go_on: Callable[[object], bool] = lambda sample: True,
 ) -> list[float]:
     """Per-class IoU in % over the validation images, in fp32; exact for any number of processes.
 
-    `samples` are this process's share of the images, `total` of them.
+    It means nothing where `go_on` ended it early.
     """
-    quiet = not accelerator.is_main_process
+    samples, quiet = takewhile(go_on, whole(loader)), not accelerator.is_main_process
     confusion = evaluate(
         partial(frozen_logits, skeleton, tensors_of(student)),
-        tqdm(samples, desc="evaluate", total=total, leave=False, disable=quiet, dynamic_ncols=True),
+        tqdm(samples, desc="evaluate", total=len(loader), leave=False, disable=quiet, dynamic_ncols=True),
         num_classes=student.config.num_classes,
         normalize=student.normalize,
         window=config.eval_window,
@@ -266,16 +258,13 @@ def update(
     return "overflow" if accelerator.optimizer_step_was_skipped else "taken"
 
 
-def check_finite(student: nn.Module, steps: int) -> None:
-    """Refuse to go on, and to save, after an update that destroyed the weights."""
+def settle(student: nn.Module, steps: int, accelerator: Accelerator) -> None:
+    """After an epoch: refuse to go on, and to save, with weights that an update destroyed; then give every process the
+    first one's BatchNorm statistics, so that all score and bank the same network."""
     if not torch.stack([p.isfinite().all() for p in student.parameters()]).all():
         raise TrainingError(
             f"the weights are not finite after step {steps - 1}; the models saved before stay in place. Lower --lr"
         )
-
-
-def share_buffers(student: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the first one's BatchNorm statistics, so that all score and bank the same network."""
     if accelerator.num_processes > 1:
         for buffer in student.buffers():
             torch.distributed.broadcast(buffer, src=0)

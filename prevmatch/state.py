@@ -29,8 +29,9 @@ class TrainState:
         """Mean IoU in % at the last evaluation."""
         return sum(self.final_iou) / len(self.final_iou)
 
-    def lap(self, since: float) -> float:
-        """Count the time since `since` as training; returns the present moment of that clock."""
+    def batch_done(self, since: float) -> float:
+        """Count a batch, and the time since `since` as training; returns the present moment of that clock."""
+        self.batch += 1
         now = time.perf_counter()
         self.seconds += now - since
         return now
