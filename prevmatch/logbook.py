@@ -79,7 +79,8 @@ class Logbook:
         if not counting:
             return
         names = list(counting[0].losses)
-        values = torch.stack([torch.stack([entry.losses[n].float() for n in names]) for entry in counting]).cpu()
+        values = torch.stack([torch.stack([entry.losses[n].float() for n in names]) for entry in counting])
+        values = self.accelerator.reduce(values, "mean").cpu()  # over the processes, which all write at the same batch
         for entry, row in zip(counting, values, strict=True):
             if not row.isfinite().all():
                 noted = self._dump(entry.step, entry.lr, dict(zip(names, row.tolist(), strict=True)), entry.keys)

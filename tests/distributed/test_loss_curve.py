@@ -1,0 +1,76 @@
+"""Without BatchNorm, two processes that share a batch learn what one learns from all of it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAIN = """
+import sys
+sys.path.insert(0, {tests!r})
+import dataclasses
+from pathlib import Path
+import torch
+from torch import nn
+import prevmatch.loop
+from conftest import TINY, divide
+from prevmatch.data.shapes import load_shapes
+
+real = prevmatch.loop.build_student
+def without_batch_norm(*args):
+    student = real(*args)
+    for module in list(student.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
+    return student
+prevmatch.loop.build_student = without_batch_norm
+build_skeleton = prevmatch.loop.build_skeleton
+def skeleton_without_batch_norm(config):
+    skeleton = build_skeleton(config)
+    with torch.device("meta"):
+        for module in list(skeleton.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
+    return skeleton
+prevmatch.loop.build_skeleton = skeleton_without_batch_norm
+prevmatch.loop.Keeper.save = lambda *args, **options: None
+prevmatch.loop.Keeper.save_best = lambda *args, **options: None
+# No padding, so that both halves of a batch have as many valid pixels; no feature dropout, which every process draws.
+config = dataclasses.replace(
+    TINY, output_dir=Path({folder!r}), batch_size={batch_size}, epochs=3, logging_steps=1, method="fixmatch",
+    previous_guidance=True, scale_range=(1.0, 1.5), lr=0.05, panel_every=0,
+)
+prevmatch.loop.train(config, divide(load_shapes(train=20, val=2), "1_4"))
+"""
+
+
+def curve(folder, processes):
+    script = folder / f"{processes}.py"
+    run = folder / f"run{processes}"
+    script.write_text(TRAIN.format(tests=str(Path(__file__).parents[1]), folder=str(run), batch_size=4 // processes))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr",
+               "127.0.0.1", "--master_port", port, str(script)]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path):
+    alone, pair = curve(tmp_path, 1), curve(tmp_path, 2)
+    assert len(alone) == len(pair) == 9
+    assert alone[0]["loss"] > alone[-1]["loss"]
+    assert any("previous/strong1" in line for line in alone)
+    for one, two in zip(alone, pair, strict=True):
+        for name in ("loss", "supervised", "student/strong1", "grad_norm"):
+            assert two[name] == pytest.approx(one[name], rel=2e-4, abs=2e-5), (one["step"], name)
