@@ -90,7 +90,10 @@ m.step = filling
         subprocess.run(["umount", str(disk)], check=False)
 
 
-@pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "raise MemoryError('too large')"])
+@pytest.mark.parametrize(
+    "death",
+    ["os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 7)  # a full /dev/shm", "raise MemoryError('too large')"],
+)
 def test_dying_loader_worker_is_one_line(tmp_path, death):
     before = f"""
 import os, prevmatch.data.loader as m
