@@ -20,25 +20,18 @@ import prevmatch.loop
 from conftest import TINY, divide
 from prevmatch.data.shapes import load_shapes
 
-real = prevmatch.loop.build_student
-def without_batch_norm(*args):
-    student = real(*args)
-    for module in list(student.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
-    return student
-prevmatch.loop.build_student = without_batch_norm
-build_skeleton = prevmatch.loop.build_skeleton
-def skeleton_without_batch_norm(config):
-    skeleton = build_skeleton(config)
-    with torch.device("meta"):
-        for module in list(skeleton.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, nn.BatchNorm2d):
-                    setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
-    return skeleton
-prevmatch.loop.build_skeleton = skeleton_without_batch_norm
+def without_batch_norm(build):
+    def built(*args):
+        network = build(*args)
+        with torch.device(next(network.parameters()).device):
+            for module in list(network.modules()):
+                for name, child in module.named_children():
+                    if isinstance(child, nn.BatchNorm2d):
+                        setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
+        return network
+    return built
+prevmatch.loop.build_student = without_batch_norm(prevmatch.loop.build_student)
+prevmatch.loop.build_skeleton = without_batch_norm(prevmatch.loop.build_skeleton)
 prevmatch.loop.Keeper.save = lambda *args, **options: None
 prevmatch.loop.Keeper.save_best = lambda *args, **options: None
 # No padding, so that both halves of a batch have as many valid pixels; no feature dropout, which every process draws.
