@@ -78,6 +78,7 @@ class Keeper:
         """
         several = self.accelerator.num_processes > 1
         ranks = gather_object([checkpoint.own_state(self.student, buffers=several)])
+        pending = gather_object([self.logbook.to_json()])
         if not self.accelerator.is_main_process:
             return
         self.finish_writing()
@@ -87,8 +88,7 @@ class Keeper:
             self.bank,
             ranks=ranks,
             metrics=self.logbook.content(),
-            state=self.identity
-            | {"state": state.to_json(), "pending": self.logbook.to_json(), "scaler": self._scaler_state()},
+            state=self.identity | {"state": state.to_json(), "pending": pending, "scaler": self._scaler_state()},
         )
         self.writing = (state.step, self.writer.submit(self._write, snapshot, state.step))
         if wait:
@@ -143,7 +143,9 @@ class Keeper:
         if saved["processes"] != self.accelerator.num_processes:
             self._translate(state, saved["processes"], batches_per_epoch)
         batches = state.epoch * batches_per_epoch + state.batch
-        self.logbook.resume(saved["pending"], (found / "metrics.jsonl").read_bytes(), batches=batches)
+        # A process that the checkpoint does not know goes on with the last one's share.
+        pending = saved["pending"][min(self.accelerator.process_index, saved["processes"] - 1)]
+        self.logbook.resume(pending, (found / "metrics.jsonl").read_bytes(), batches=batches)
         return state
 
     def _translate(self, state: TrainState, processes: int, batches_per_epoch: int) -> None:

@@ -2,10 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch.distributed import PrefixStore, Store, rendezvous
+from torch.distributed.rendezvous import register_rendezvous_handler
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import ConfigError
@@ -29,7 +33,7 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         # Two training forwards precede one backward: broadcasting BatchNorm's buffers in between would change what
         # the first one saved for its backward.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), *_meeting_place()],
     )
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
@@ -40,6 +44,31 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def _meeting_place() -> list[InitProcessGroupKwargs]:
+    """Where processes that torchrun started again find each other.
+
+    Its store outlives them, so there they might find the addresses of dead ones and wait in vain (pytorch issue
+    135712): each attempt gets keys of its own. Several machines do not count attempts alike and keep torch's way.
+    """
+    if not restarted() or os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        return []
+    return [InitProcessGroupKwargs(init_method=f"{ANEW}://")]
+
+
+def _rendezvous_anew(url: str, **options: Any) -> Iterator[tuple[Store, int, int]]:
+    for store, rank, size in rendezvous("env://", **options):
+        yield PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store), rank, size
+
+
+ANEW = "prevmatch-anew"
+register_rendezvous_handler(ANEW, _rendezvous_anew)
+
+
+def restarted() -> bool:
+    """Whether torchrun's --max_restarts started this process again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def resumes(config: TrainConfig) -> bool:
     """Whether to go on from a checkpoint: asked for, or started again by torchrun's --max_restarts."""
-    return config.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return config.resume or restarted()

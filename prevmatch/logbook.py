@@ -118,14 +118,14 @@ class Logbook:
         self.write({"step": state.step, "epoch": state.epoch - 1, **scores, **bank})
 
     def to_json(self) -> list:
-        """What is noted but not written, so that a resumed run writes the same lines."""
+        """What this process noted but has not written, so that a resumed run writes the same lines."""
         return [
             [e.step, e.lr, {name: value.item() for name, value in e.losses.items()}, list(e.keys), e.counts]
             for e in self.pending
         ]
 
     def resume(self, pending: list, content: bytes, *, batches: int) -> None:
-        """Go on after `batches` batches with what `to_json` gave and what metrics.jsonl then held."""
+        """Go on after `batches` batches with what `to_json` gave in this process and what metrics.jsonl then held."""
         device = self.accelerator.device
         for step, lr, losses, keys, counts in pending:
             tensors = {name: torch.tensor(value, device=device) for name, value in losses.items()}

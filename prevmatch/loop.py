@@ -18,7 +18,7 @@ from tqdm import tqdm
 from prevmatch.bank import PreviousModels
 from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
-from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader, whole
+from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, loader_deaths_named, training_loader
 from prevmatch.data.loading import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
@@ -44,6 +44,7 @@ from prevmatch.stopping import StopRequest
 from prevmatch.views import build_views
 
 
+@loader_deaths_named()
 def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     """Train as the settings say, on the data set they name or on `data`, and write everything to output_dir.
 
@@ -84,7 +85,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             sampler.skip(state.batch * config.batch_size * accelerator.num_processes)
             loader.set_epoch(epoch)
             started = time.perf_counter()
-            for batch in whole(loader):
+            for batch in loader:
                 lr = poly(state.step, total_steps, config.lr)
                 with accelerator.accumulate(network):
                     set_lr(optimizer, lr)
@@ -223,7 +224,7 @@ def score(
 
     It means nothing where `go_on` ended it early.
     """
-    samples, quiet = takewhile(go_on, whole(loader)), not accelerator.is_main_process
+    samples, quiet = takewhile(go_on, loader), not accelerator.is_main_process
     confusion = evaluate(
         partial(frozen_logits, skeleton, tensors_of(student)),
         tqdm(samples, desc="evaluate", total=len(loader), leave=False, disable=quiet, dynamic_ncols=True),

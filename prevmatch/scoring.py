@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prevmatch.config import DataConfig, TrainConfig
-from prevmatch.data.loader import evaluation_loader
+from prevmatch.data.loader import evaluation_loader, loader_deaths_named
 from prevmatch.data.loading import load_source
 from prevmatch.errors import DataError
 from prevmatch.evaluate import evaluate
@@ -67,6 +67,7 @@ def of_run(model: str, data: DataConfig) -> tuple[str, DataConfig]:
     return best_of_run(model), data
 
 
+@loader_deaths_named()
 def score(
     model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2, maps: Path | None = None
 ) -> Evaluation:

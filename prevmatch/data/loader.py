@@ -3,9 +3,10 @@
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +18,6 @@ from prevmatch.data.crops import crop_image, crop_mask, crop_valid, draw_crop
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import Source, TrainingData
 from prevmatch.errors import DataError, PrevMatchError
-
-Item = TypeVar("Item")
 
 
 class Triple(NamedTuple):
@@ -207,10 +206,11 @@ def images_of(data: TrainingData, sampler: TripleSampler, key: tuple[int, int]) 
     return ", ".join([data.labelled[triple.labelled]["id"], *unlabelled])
 
 
-def whole(loader: Iterable[Item]) -> Iterator[Item]:
-    """The loader's items; a worker process that dies becomes a DataError of one line."""
+@contextmanager
+def loader_deaths_named() -> Iterator[None]:
+    """Make a worker process's death a DataError of one line; torch raises it wherever the main process then is."""
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,13 +54,7 @@ def run(folder, *, processes, batch_size):
     folder.mkdir()
     script = folder / "script.py"
     script.write_text(TRAIN.format(tests=str(Path(__file__).parents[1]), folder=str(folder), batch_size=batch_size))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [
-        "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1",
-        "--master_port", str(port),
-    ]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -44,11 +43,7 @@ def start(folder, *, processes=1, num_workers=0, before="", launcher=(), **setti
                                  num_workers=num_workers, settings=settings, before=before))  # fmt: skip
     command = [sys.executable]
     if processes > 1 or launcher:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1",
-                    "--master_port", port, *launcher]  # fmt: skip
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *launcher]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     output = (folder.parent / f"{folder.name}.log").open("a")
     return subprocess.Popen([*command, str(script)], cwd=ROOT, env=environment, stdout=output, stderr=output,

@@ -90,27 +90,33 @@ m.step = filling
         subprocess.run(["umount", str(disk)], check=False)
 
 
-@pytest.mark.parametrize(
-    "death",
-    ["os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 7)  # a full /dev/shm", "raise MemoryError('too large')"],
-)
-def test_dying_loader_worker_is_one_line(tmp_path, death):
-    before = f"""
-import os, prevmatch.data.loader as m
-real = m.TripleDataset._sample
+DEADLY_SAMPLE = """
+import os, time, prevmatch.data.loader as m, prevmatch.loop as loop
+real, step = m.TripleDataset._sample, loop.step
 def deadly(self, triple):
     if triple.position == 5 and triple.epoch == 1:
         {death}
     return real(self, triple)
-m.TripleDataset._sample = deadly
+def slow(*args, **kwargs):
+    time.sleep({seconds})
+    return step(*args, **kwargs)
+m.TripleDataset._sample, loop.step = deadly, slow
 """
-    folder = tmp_path / "run"
-    assert finish(folder, before=before, num_workers=2) == 1
-    if "raise" in death:
-        assert "error: sample 5 of epoch 1, images 'train_00" in last_line(folder)
-    else:
-        assert "error: a loader process died" in last_line(folder)
-        assert "/dev/shm" in last_line(folder)
+
+
+def test_failing_sample_in_a_loader_worker_is_named(tmp_path):
+    before = DEADLY_SAMPLE.format(death="raise MemoryError('too large')", seconds=0)
+    assert finish(tmp_path / "run", before=before, num_workers=2) == 1
+    assert "error: sample 5 of epoch 1, images 'train_00" in last_line(tmp_path / "run")
+
+
+@pytest.mark.parametrize("signal", [9, 7])  # the second: a full /dev/shm
+@pytest.mark.parametrize("seconds", [0, 0.5], ids=["loading", "computing"])  # torch tells it wherever training is
+def test_dying_loader_worker_is_one_line(tmp_path, signal, seconds):
+    before = DEADLY_SAMPLE.format(death=f"os.kill(os.getpid(), {signal})", seconds=seconds)
+    assert finish(tmp_path / "run", before=before, num_workers=2) == 1
+    assert "error: a loader process died" in last_line(tmp_path / "run")
+    assert "/dev/shm" in last_line(tmp_path / "run")
 
 
 def recipe(*words, **environment):
