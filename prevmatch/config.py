@@ -165,6 +165,9 @@ class TrainConfig(DataConfig):
     """How the unlabelled images are used."""
     previous_guidance: bool = False
     """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
+    partner: Literal["independent", "batch"] = "independent"
+    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), or the next one
+    of the same batch (as in UniMatch V2), which is faster."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels count from this confidence on (τ)."""
     previous_threshold: float = 0.9

@@ -9,9 +9,9 @@ from torch import Tensor
 from prevmatch.bank import PreviousModels
 from prevmatch.config import Weighting
 
-Answer = tuple[Tensor | None, Tensor]
-"""Logits (B, C, H, W) for the weak images and for their CutMix partners. None for the weak images stands for the
-logits that the student gives them anyway, in train mode, on the way to its losses."""
+Answer = tuple[Tensor | None, Tensor | None]
+"""Logits (B, C, H, W) for the weak images, and (P, C, H, W) for the CutMix partners it was asked for, if any. None for
+the weak images stands for the logits that the student gives them anyway, in train mode, on the way to its losses."""
 
 Forward = Callable[[dict[str, Tensor], Tensor], Tensor]
 """(tensors of a network, normalised images) → eval-mode logits without gradient."""
@@ -22,8 +22,8 @@ class Guide:
     """One source of pseudo-labels and how much it counts."""
 
     name: str
-    answer: Callable[[Tensor, Tensor], Answer]
-    """Maps normalised weak images and partners, each (B, 3, H, W), to logits; asked before the student's own
+    answer: Callable[[Tensor, Tensor | None], Answer]
+    """Maps normalised weak images (B, 3, H, W) and partners (P, 3, H, W) to logits; asked before the student's own
     training forwards move its BatchNorm statistics."""
     threshold: float
     weighting: Weighting = "pixelwise"
@@ -34,8 +34,8 @@ class Guide:
 def student_as_guide(forward: Forward, tensors: Callable[[], dict[str, Tensor]], *, threshold: float) -> Guide:
     """The student teaches itself (FixMatch, UniMatch): train-mode labels for weak images, eval-mode for partners."""
 
-    def answer(weak: Tensor, partner: Tensor) -> Answer:
-        return None, forward(tensors(), partner)
+    def answer(weak: Tensor, partner: Tensor | None) -> Answer:
+        return None, None if partner is None else forward(tensors(), partner)
 
     return Guide(name="student", answer=answer, threshold=threshold)
 
@@ -55,13 +55,13 @@ def previous_models_as_guide(
     One member at a time is on the device.
     """
 
-    def answer(weak: Tensor, partner: Tensor) -> Answer:
-        images = torch.cat([weak, partner])
+    def answer(weak: Tensor, partner: Tensor | None) -> Answer:
+        images = weak if partner is None else torch.cat([weak, partner])
         logits: Tensor | float = 0.0
         for share, member in bank.draw(most, random_size=random_size):
             on_device = {name: t.to(images.device, non_blocking=True) for name, t in member.items()}
             logits = logits + share * forward(on_device, images)
-        weak_logits, partner_logits = logits.tensor_split(2)  # type: ignore[union-attr]
-        return weak_logits, partner_logits
+        assert isinstance(logits, Tensor)
+        return logits[: len(weak)], None if partner is None else logits[len(weak) :]
 
     return Guide(name="previous", answer=answer, threshold=threshold, weighting=weighting, weight=weight)

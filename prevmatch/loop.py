@@ -18,7 +18,14 @@ from tqdm import tqdm
 from prevmatch.bank import PreviousModels
 from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
-from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, loader_deaths_named, training_loader
+from prevmatch.data.loader import (
+    TripleDataset,
+    TripleSampler,
+    evaluation_loader,
+    images_of,
+    loader_deaths_named,
+    training_loader,
+)
 from prevmatch.data.loading import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
@@ -66,7 +73,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     loader, val_loader = build_loaders(config, data, method, accelerator)
     sampler = cast(TripleSampler, loader.sampler)
     network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
-    batches, names = len(loader), partial(images_of, data, sampler)
+    batches, names = len(loader), partial(images_of, cast(TripleDataset, loader.dataset), sampler)
     total_steps = config.epochs * math.ceil(batches / config.gradient_accumulation_steps)
     set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
 
@@ -148,6 +155,7 @@ def build_loaders(
         scale_range=config.scale_range,
         seed=config.seed,
         unlabelled=method.uses_unlabelled,
+        partners=config.partner == "independent",
         num_workers=config.num_workers,
         epoch_images=config.epoch_images,
     )

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import nll_loss
 
 from prevmatch.config import TrainConfig
 from prevmatch.guides import Guide
-from prevmatch.losses import confidence_weighted, pixel_cross_entropy
+from prevmatch.losses import confidence_weighted
 from prevmatch.views import Views, paste
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -92,28 +93,28 @@ def step(
         answers = [guide.answer(views.weak, views.partner) for guide in guides]
 
     images = torch.cat([views.labelled, views.weak])
-    students: list[tuple[str, float, Tensor, Tensor | None]] = []
+    students: list[tuple[str, float, Tensor, Tensor | None]] = []  # log-probabilities serve every guide
     if method.feature:
         logits, perturbed = network(images, method.feature_dropout)
-        students.append(("feature", method.feature, perturbed.tensor_split(2)[1], None))
+        students.append(("feature", method.feature, perturbed.tensor_split(2)[1].log_softmax(dim=1), None))
     else:
         logits = network(images)
     labelled_logits, weak_logits = logits.tensor_split(2)
     strong_logits = network(torch.cat(views.strong)).tensor_split(len(views.strong))
     for i, weight in enumerate(method.strong):
-        students.append((f"strong{i + 1}", weight, strong_logits[i], views.boxes[i]))
+        students.append((f"strong{i + 1}", weight, strong_logits[i].log_softmax(dim=1), views.boxes[i]))
 
     supervised = supervised_loss(labelled_logits, views.mask)
     total, losses = supervised, {"supervised": supervised.detach()}
     for guide, (weak_answer, partner_answer) in zip(guides, answers, strict=True):
         weak = _pseudo_labels(weak_logits.detach() if weak_answer is None else weak_answer, views.valid)
-        partner = _pseudo_labels(partner_answer, views.partner_valid)
-        for name, weight, student, box in students:
+        partner = _labels_of_partners(partner_answer, weak, views)
+        for name, weight, log_probabilities, box in students:
             target = (
                 weak if box is None else PseudoLabels(*(paste(box, p, w) for p, w in zip(partner, weak, strict=True)))
             )
             loss = confidence_weighted(
-                pixel_cross_entropy(student, target.labels, reduction="none"),
+                nll_loss(log_probabilities, target.labels, reduction="none"),
                 target.confidence,
                 target.valid,
                 threshold=guide.threshold,
@@ -129,3 +130,13 @@ def step(
 def _pseudo_labels(logits: Tensor, valid: Tensor) -> PseudoLabels:
     confidence, labels = logits.float().softmax(dim=1).max(dim=1)
     return PseudoLabels(labels, confidence, valid)
+
+
+def _labels_of_partners(answer: Tensor | None, weak: PseudoLabels, views: Views) -> PseudoLabels:
+    """One map per image of the batch; where no box shows the partner it is not looked at, and may be anything."""
+    if answer is None or views.partner_valid is None:
+        return PseudoLabels(*(maps.roll(1, dims=0) for maps in weak))
+    found, rows = _pseudo_labels(answer, views.partner_valid), views.partner_rows
+    if rows is None:
+        return found
+    return PseudoLabels(*(m.index_copy(0, rows, f.to(m.dtype)) for m, f in zip(weak, found, strict=True)))

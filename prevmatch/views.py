@@ -29,33 +29,55 @@ class Views(NamedTuple):
     weak: Tensor
     valid: Tensor
     """False on the padding of `weak`."""
-    partner: Tensor
-    partner_valid: Tensor
     strong: tuple[Tensor, ...]
     """Strong views of `weak`; inside `boxes` they show the partner's strong view."""
     boxes: tuple[Tensor, ...]
     """Where each strong view shows the partner, bool."""
+    partner: Tensor | None = None
+    """Weak views (P, 3, H, W) of the partners that a box shows; None: an image's partner is the one before it."""
+    partner_valid: Tensor | None = None
+    """False on their padding (P, H, W)."""
+    partner_rows: Tensor | None = None
+    """Which images of the batch they belong to (P,), int64; None: one to each."""
 
 
 def build_views(batch: dict, strong_views: int, *, seed: int, normalize: Callable[[Tensor], Tensor]) -> Views:
-    """Turn a loader's batch (uint8, on the device) into the views of a step with `strong_views` strong views."""
+    """Turn a loader's batch (uint8, on the device) into the views of a step with `strong_views` strong views.
+
+    Partners that no box shows, a quarter of them with two views, are left out. A batch without partners is its own,
+    rolled by one image, strong views included (as in UniMatch V2).
+    """
     labelled, mask = normalize(batch["labelled"]), batch["mask"].long()
     if not strong_views:
         none = labelled[:0]
-        return Views(labelled, mask, none, none.bool(), none, none.bool(), (), ())
-    weak, partner = batch["weak"], batch["partner"]
+        return Views(labelled, mask, none, none.bool(), (), ())
+    weak, partner = batch["weak"], batch.get("partner")
+    count, (height, width), device = len(weak), weak.shape[-2:], weak.device
     rngs = [np.random.default_rng((seed, *key, 1)) for key in batch["keys"]]
-    strong, boxes = [], []
+    own, other, drawn = [], [], []
     for _ in range(strong_views):
-        own, other = ([draw_strong(rng) for rng in rngs] for _ in range(2))
-        drawn = [draw_box(rng, weak.shape[-2], weak.shape[-1]) for rng in rngs]
-        both = strong_augment(torch.cat([weak, partner]), [*own, *other])
-        boxes.append(box_map(drawn, weak.shape[-2], weak.shape[-1], weak.device))
-        strong.append(normalize(paste(boxes[-1], *reversed(both.tensor_split(2)))))
-    return Views(
-        labelled, mask, normalize(weak), batch["valid"], normalize(partner), batch["partner_valid"],
-        tuple(strong), tuple(boxes),
-    )  # fmt: skip
+        own += [draw_strong(rng) for rng in rngs]
+        other += [draw_strong(rng) for rng in rngs]
+        drawn += [draw_box(rng, height, width) for rng in rngs]
+    boxes = box_map(drawn, height, width, device)
+    if partner is None:
+        strong = strong_augment(torch.cat([weak] * strong_views), own)
+        rolled = strong.view(strong_views, *weak.shape).roll(1, dims=1).view_as(strong)
+        strong, extra = paste(boxes, rolled, strong), {}
+    else:
+        shown = [i for i, box in enumerate(drawn) if box is not None]  # rows of all views' images together
+        rows = sorted({i % count for i in shown}) or [0]  # not empty: some networks cannot answer no image at all
+        places, owners, kept = (_on(device, index) for index in (shown, [i % count for i in shown], rows))
+        images = torch.cat([weak] * strong_views + [partner[owners]])
+        strong, pasted = strong_augment(images, own + [other[i] for i in shown]).split([len(own), len(shown)])
+        strong[places] = paste(boxes[places], pasted, strong[places])
+        extra = {
+            "partner": normalize(partner[kept]),
+            "partner_valid": batch["partner_valid"][kept],
+            "partner_rows": kept,
+        }
+    views = normalize(strong).tensor_split(strong_views)
+    return Views(labelled, mask, normalize(weak), batch["valid"], views, boxes.tensor_split(strong_views), **extra)
 
 
 # ---------------------------------------------------------------------------------------------- what is drawn
@@ -98,7 +120,7 @@ def box_map(
     boxes: Sequence[tuple[int, int, int, int] | None], height: int, width: int, device: torch.device
 ) -> Tensor:
     """Turn boxes into a bool map (B, height, width), True inside."""
-    edges = torch.tensor([box or (0, 0, 0, 0) for box in boxes]).to(device, non_blocking=True)
+    edges = _on(device, [box or (0, 0, 0, 0) for box in boxes])
     top, left, bottom, right = edges.T[:, :, None, None]
     y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
     return (y >= top) & (y < bottom) & (x >= left) & (x < right)
@@ -129,9 +151,14 @@ def strong_augment(images: Tensor, parameters: Sequence[Strong]) -> Tensor:
 def _apply(images: Tensor, chosen: dict[int, float], change: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Change the images at the chosen indices in place, each by its own amount."""
     if chosen:
-        index = torch.tensor(list(chosen)).to(images.device, non_blocking=True)
-        amount = torch.tensor(list(chosen.values())).to(images.device, non_blocking=True)
+        index, amount = _on(images.device, list(chosen)), _on(images.device, list(chosen.values()))
         images[index] = change(images[index], amount[:, None, None, None])
+
+
+def _on(device: torch.device, values: list) -> Tensor:
+    """Numbers drawn on the host as a tensor on the device, without a wait."""
+    tensor = torch.tensor(values, dtype=None if values else torch.int64)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ def lines(folder):
         ("prevmatch", {}, {"student/feature", "previous/strong1", "previous/strong2", "previous/feature"}),
         ("fixmatch", {"previous_guidance": True}, {"student/strong1", "previous/strong1"}),
         ("supervised", {"previous_guidance": True}, {"previous/strong1"}),
+        ("prevmatch", {"partner": "batch"}, {"student/strong1", "previous/strong1"}),
     ],
 )
 def test_every_method_trains_in_the_one_loop(tiny_config, tiny_data, method, extra, losses):

@@ -105,6 +105,33 @@ def test_labels_are_pasted_by_the_boxes_of_their_view(network, views):
     torch.testing.assert_close(losses["student/strong1"], (pixels * valid).sum() / valid.sum())
 
 
+def test_leaving_out_partners_that_no_box_shows_changes_nothing(network, views):
+    views.boxes[0][1], views.boxes[1][1] = False, False
+    own = Guide(name="student", answer=lambda w, m: (None, network(m)), threshold=0.4)
+    rows = torch.tensor([0])
+    fewer = views._replace(partner=views.partner[rows], partner_valid=views.partner_valid[rows], partner_rows=rows)
+    full, part = (run(network, v, UNIMATCH, own, guide_saying("previous", 2)) for v in (views, fewer))
+    assert full.keys() == part.keys()
+    for name, value in full.items():
+        torch.testing.assert_close(part[name], value)
+
+
+def test_without_partners_labels_come_from_the_image_before(network, views):
+    asked = []
+    rolled = views._replace(partner=views.weak.roll(1, 0), partner_valid=views.valid.roll(1, 0))
+    explicit = Guide(name="student", answer=lambda w, m: (network(w), network(m)), threshold=0.4)
+
+    def answer(weak, partner):
+        asked.append(partner)
+        return network(weak), None
+
+    guide = Guide(name="student", answer=answer, threshold=0.4)
+    short = run(network, views._replace(partner=None, partner_valid=None), UNIMATCH, guide)
+    assert asked == [None]
+    for name, value in run(network, rolled, UNIMATCH, explicit).items():
+        torch.testing.assert_close(short[name], value)
+
+
 def test_a_guide_without_answer_for_weak_images_means_the_students_own_labels(network, views):
     own = Guide(name="student", answer=lambda w, m: (None, network(m)), threshold=0.0)
     explicit = Guide(name="student", answer=lambda w, m: (network(w), network(m)), threshold=0.0)

@@ -219,6 +219,41 @@ def test_inside_its_box_a_strong_view_shows_the_partner():
     assert brightness[~box].max() < 40
 
 
+def test_partners_that_no_box_shows_are_left_out():
+    batch = make_batch([(0, i) for i in range(20)])
+    views = build_views(batch, strong_views=2, seed=0, normalize=lambda x: x.float())
+    shown = (views.boxes[0] | views.boxes[1]).flatten(1).any(1)
+    assert 0 < shown.sum() < 20
+    assert views.partner_rows.tolist() == shown.nonzero().flatten().tolist()
+    assert torch.equal(views.partner, batch["partner"][shown].float())
+    assert torch.equal(views.partner_valid, batch["partner_valid"][shown])
+
+
+def test_at_least_one_partner_stays():
+    batch = make_batch([(0, 0)])
+    for seed in range(20):
+        views = build_views(batch, strong_views=1, seed=seed, normalize=lambda x: x.float())
+        assert len(views.partner) == 1
+        if not views.boxes[0].any():
+            return
+    pytest.fail("no seed without a box")
+
+
+def test_a_batch_without_partners_is_its_own_rolled_by_one():
+    batch = make_batch([(0, i) for i in range(6)])
+    colours = torch.arange(6, dtype=torch.uint8) * 40 + 20
+    batch["weak"] = colours.view(6, 1, 1, 1).expand_as(batch["weak"]).contiguous()
+    del batch["partner"], batch["partner_valid"]
+    views = build_views(batch, strong_views=2, seed=3, normalize=lambda x: x.float())
+    assert views.partner is None
+    for strong, box in zip(views.strong, views.boxes, strict=True):
+        assert box.any()
+        outside = torch.stack([image[:, ~inside].mean(1) for image, inside in zip(strong, box, strict=True)])
+        for i in range(6):
+            if box[i].any():  # flat images stay flat, so a box has the colour that its neighbour has outside
+                torch.testing.assert_close(strong[i][:, box[i]].mean(1), outside[i - 1], atol=0.5, rtol=0)
+
+
 def test_supervised_batches_need_no_unlabelled_images():
     batch = {k: v for k, v in make_batch([(0, 0)]).items() if k in ("keys", "labelled", "mask")}
     views = build_views(batch, strong_views=0, seed=0, normalize=lambda x: x.float())

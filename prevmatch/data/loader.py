@@ -79,9 +79,10 @@ class TripleDataset(Dataset):
         scale_range: tuple[float, float],
         seed: int,
         unlabelled: bool,
+        partners: bool,
     ):
         self.data, self.image_size, self.crop_size, self.scale_range = data, image_size, crop_size, scale_range
-        self.seed, self.unlabelled = seed, unlabelled
+        self.seed, self.unlabelled, self.partners = seed, unlabelled, unlabelled and partners
 
     def __getitem__(self, triple: Triple) -> dict:
         try:
@@ -89,12 +90,14 @@ class TripleDataset(Dataset):
         except PrevMatchError:
             raise
         except Exception as error:
-            raise DataError(f"sample {self._names(triple)} failed ({type(error).__name__}: {error})") from error
+            names = ", ".join(map(repr, self.names(triple)))
+            where = f"{triple.position} of epoch {triple.epoch}, images {names},"
+            raise DataError(f"sample {where} failed ({type(error).__name__}: {error})") from error
 
-    def _names(self, triple: Triple) -> str:
-        unlabelled = self.data.unlabelled.select([triple.unlabelled, triple.partner])["id"]
-        ids = [self.data.labelled[triple.labelled]["id"], *(unlabelled if self.unlabelled else ())]
-        return f"{triple.position} of epoch {triple.epoch}, images {', '.join(map(repr, ids))},"
+    def names(self, triple: Triple) -> list[str]:
+        """Ids of the images in a sample: labelled, unlabelled, partner, as far as they are read."""
+        rows = [triple.unlabelled][: self.unlabelled] + [triple.partner][: self.partners]
+        return [self.data.labelled[triple.labelled]["id"], *(self.data.unlabelled[row]["id"] for row in rows)]
 
     def _sample(self, triple: Triple) -> dict:
         rng = np.random.default_rng((self.seed, triple.epoch, triple.position, 0))
@@ -105,14 +108,12 @@ class TripleDataset(Dataset):
             "labelled": crop_image(image, crop),
             "mask": crop_mask(mask, crop),
         }
-        if self.unlabelled:
-            for name, row, valid in (
-                ("weak", triple.unlabelled, "valid"),
-                ("partner", triple.partner, "partner_valid"),
-            ):
-                image = read_image(self.data.unlabelled[row], self.image_size)
-                crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
-                sample |= {name: crop_image(image, crop), valid: crop_valid(crop)}
+        parts = [("weak", triple.unlabelled, "valid")] if self.unlabelled else []
+        parts += [("partner", triple.partner, "partner_valid")] if self.partners else []
+        for name, row, valid in parts:
+            image = read_image(self.data.unlabelled[row], self.image_size)
+            crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
+            sample |= {name: crop_image(image, crop), valid: crop_valid(crop)}
         return sample
 
 
@@ -141,14 +142,16 @@ def training_loader(
     seed: int,
     unlabelled: bool,
     num_workers: int,
+    partners: bool = True,
     epoch_images: int = 0,
 ) -> DataLoader:
     """Batches of `batch_size` triples: dicts of uint8 images (B, 3, S, S), maps (B, S, S) and the samples' keys.
 
     `processes` of them, one per process, make a step; whoever prepares the loader divides them so.
 
-    Without `unlabelled` only the labelled images are read; the length of an epoch stays: `epoch_images`, or one pass
-    over the unlabelled ones. An incomplete batch is dropped. Raises DataError if an epoch is shorter than a step.
+    Without `unlabelled` only the labelled images are read, without `partners` none to paste into others. The length of
+    an epoch stays: `epoch_images`, or one pass over the unlabelled ones. An incomplete batch is dropped. Raises
+    DataError if an epoch is shorter than a step.
     """
     sampler = TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed, length=epoch_images)
     if len(sampler) < batch_size * processes:
@@ -163,6 +166,7 @@ def training_loader(
         scale_range=scale_range,
         seed=seed,
         unlabelled=unlabelled,
+        partners=partners,
     )
     return DataLoader(
         dataset,
@@ -199,11 +203,9 @@ def collate(samples: list[dict]) -> dict:
     return {"keys": [s["key"] for s in samples], **batch}
 
 
-def images_of(data: TrainingData, sampler: TripleSampler, key: tuple[int, int]) -> str:
-    """Ids of the images in the sample at (epoch, position): labelled, unlabelled, partner."""
-    triple = sampler.order(key[0])[key[1]]
-    unlabelled = data.unlabelled.select([triple.unlabelled, triple.partner])["id"]
-    return ", ".join([data.labelled[triple.labelled]["id"], *unlabelled])
+def images_of(dataset: TripleDataset, sampler: TripleSampler, key: tuple[int, int]) -> str:
+    """Ids of the images in the sample at (epoch, position)."""
+    return ", ".join(dataset.names(sampler.order(key[0])[key[1]]))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prevmatch.data.loader import TripleSampler, evaluation_loader, training_loader
+from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader
 from prevmatch.errors import DataError
 
 
@@ -51,6 +51,22 @@ def test_batches_are_uint8_with_maps(tiny_data):
     assert batch["mask"].dtype == torch.uint8
     assert batch["valid"].dtype == batch["partner_valid"].dtype == torch.bool
     assert batch["keys"] == [(0, 0), (0, 1)]
+
+
+def test_partners_are_read_only_if_they_are_wanted(tiny_data):
+    with_partners, without = (next(iter(loader_of(tiny_data, partners=p))) for p in (True, False))
+    assert with_partners.keys() - without.keys() == {"partner", "partner_valid"}
+    assert torch.equal(with_partners["weak"], without["weak"])
+
+
+def test_a_sample_names_the_images_that_it_read(tiny_data):
+    loader = loader_of(tiny_data, partners=False)
+    name = images_of(loader.dataset, loader.sampler, (0, 0))
+    triple = loader.sampler.order(0)[0]
+    ids = tiny_data.unlabelled["id"]
+    assert name == f"{tiny_data.labelled['id'][triple.labelled]}, {ids[triple.unlabelled]}"
+    full = loader_of(tiny_data)
+    assert images_of(full.dataset, full.sampler, (0, 0)) == f"{name}, {ids[triple.partner]}"
 
 
 def test_number_of_workers_does_not_change_a_batch(tiny_data):
