@@ -1,24 +1,29 @@
 """The bank of previous models: versions of one network, kept off the device and drawn at random."""
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from prevmatch.models.frozen import tensors_of
+from prevmatch.swap import Packed, pack
 
 
 class PreviousModels:
     """First-in-first-out memory of at most `capacity` versions of a network, as state dicts on the CPU.
 
-    With CUDA the copies lie in pinned memory, so that they reach the device without a stop. Draws come from a
+    `prepare` gives the tensors by which a version will answer; each version's lie in one piece of memory, which is
+    pinned where there is CUDA, so that one copy without a stop brings it to the device. Draws come from a
     generator of the bank's own: with one seed, and one draw per step, every process of a run draws the same models
     and weights, so the ensemble does not depend on how many processes share a batch.
     """
 
-    def __init__(self, capacity: int, *, seed: int = 0):
-        self._models: deque[dict[str, Tensor]] = deque(maxlen=capacity)
+    def __init__(
+        self, capacity: int, *, seed: int = 0, prepare: Callable[[nn.Module], dict[str, Tensor]] = tensors_of
+    ):
+        self._models: deque[Packed] = deque(maxlen=capacity)
+        self._prepare = prepare
         self._epochs: deque[int] = deque(maxlen=capacity)
         self._generator = np.random.default_rng(seed)
 
@@ -26,15 +31,15 @@ class PreviousModels:
         return len(self._models)
 
     def push(self, network: nn.Module, *, epoch: int = 0) -> None:
-        """Add a copy of the network's parameters and buffers, made before `epoch`; the oldest leaves a full bank."""
-        self._models.append({name: _to_host(tensor) for name, tensor in tensors_of(network).items()})
+        """Add a copy of the network as it is before `epoch`; the oldest version leaves a full bank."""
+        self._models.append(pack(self._prepare(network)))
         self._epochs.append(epoch)
 
     def ages(self, epoch: int) -> list[int]:
         """How many epochs before `epoch` each version joined, oldest first."""
         return [epoch - joined for joined in self._epochs]
 
-    def draw(self, most: int, *, random_size: bool = True) -> list[tuple[float, dict[str, Tensor]]]:
+    def draw(self, most: int, *, random_size: bool = True) -> list[tuple[float, Packed]]:
         """Draw members without replacement, with weights from a flat Dirichlet (paper, section 3.2).
 
         Their number is uniform in 1..most (or `most`), but no more than the bank holds.
@@ -45,7 +50,14 @@ class PreviousModels:
         weights = self._generator.dirichlet(np.ones(size))
         return [(float(w), self._models[m]) for w, m in zip(weights, members, strict=True)]
 
-    def latest(self, count: int) -> list[dict[str, Tensor]]:
+    def peek(self, most: int, *, random_size: bool = True) -> list[tuple[float, Packed]]:
+        """What the next `draw` will give, without drawing it."""
+        state = self._generator.bit_generator.state
+        drawn = self.draw(most, random_size=random_size)
+        self._generator.bit_generator.state = state
+        return drawn
+
+    def latest(self, count: int) -> list[Packed]:
         """At most `count` of the newest versions, oldest first; unlike a draw this leaves the generator as it is."""
         return list(self._models)[-count:]
 
@@ -56,11 +68,6 @@ class PreviousModels:
 
     def load_state_dict(self, state: dict) -> None:
         """Take over what `state_dict` returned."""
-        self._models = deque(state["models"], maxlen=self._models.maxlen)
+        self._models = deque((pack(model) for model in state["models"]), maxlen=self._models.maxlen)
         self._epochs = deque(state["epochs"], maxlen=self._models.maxlen)
         self._generator.bit_generator.state = state["generator"]
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-    return copy.copy_(tensor)

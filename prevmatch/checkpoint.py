@@ -194,7 +194,9 @@ def _restore_bank(bank: PreviousModels, saved: dict[str, Tensor], state: dict[st
     versions: list[dict[str, Tensor]] = [{} for _ in range(state["size"])]
     for key, tensor in saved.items():
         number, _, name = key.partition(".")
-        versions[int(number)][name] = tensor.pin_memory() if torch.cuda.is_available() else tensor
+        # As convolutions had it: safetensors keeps no memory format, and another one is slower.
+        like = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        versions[int(number)][name] = tensor.contiguous(memory_format=like)
     bank.load_state_dict({"models": versions, "epochs": state["epochs"], "generator": state["generator"]})
 
 

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from prevmatch.bank import PreviousModels
 from prevmatch.config import Weighting
+from prevmatch.swap import Swap
 
 Answer = tuple[Tensor | None, Tensor | None]
-"""Logits (B, C, H, W) for the weak images, and (P, C, H, W) for the CutMix partners it was asked for, if any. None for
-the weak images stands for the logits that the student gives them anyway, in train mode, on the way to its losses."""
+"""Logits (B, C, h, w) for the weak images, and (P, C, h, w) for the CutMix partners it was asked for, if any; the step
+enlarges them to the images' size. None for the weak images stands for the logits that the student gives them anyway,
+in train mode, on the way to its losses."""
 
 Forward = Callable[[dict[str, Tensor], Tensor], Tensor]
-"""(tensors of a network, normalised images) → eval-mode logits without gradient."""
+"""(tensors of a network, normalised images) → eval-mode logits without gradient, of any resolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +51,27 @@ def previous_models_as_guide(
     threshold: float,
     weighting: Weighting,
     weight: float,
+    swap: Swap | None = None,
 ) -> Guide:
     """A random ensemble of the student's earlier versions (PrevMatch): a weighted sum of their logits.
 
-    One member at a time is on the device.
+    `swap` brings members to the device, each while the one before it answers, and the first one of the next step
+    while this step goes on.
     """
+    swap = swap or Swap(torch.device("cpu"))
 
     def answer(weak: Tensor, partner: Tensor | None) -> Answer:
         images = weak if partner is None else torch.cat([weak, partner])
+        drawn = bank.draw(most, random_size=random_size)
+        later = [member for _, member in drawn[1:]]
+        if swap.copies:
+            later.append(bank.peek(most, random_size=random_size)[0][1])
         logits: Tensor | float = 0.0
-        for share, member in bank.draw(most, random_size=random_size):
-            on_device = {name: t.to(images.device, non_blocking=True) for name, t in member.items()}
-            logits = logits + share * forward(on_device, images)
+        for place, (share, member) in enumerate(drawn):
+            tensors = swap.fetch(member)
+            for following in later[place : place + 1]:
+                swap.start(following)
+            logits = logits + share * forward(tensors, images)
         assert isinstance(logits, Tensor)
         return logits[: len(weak)], None if partner is None else logits[len(weak) :]
 

@@ -32,7 +32,7 @@ from prevmatch.errors import TrainingError
 from prevmatch.evaluate import evaluate
 from prevmatch.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
 from prevmatch.fitting import fit
-from prevmatch.guides import Forward, Guide, previous_models_as_guide, student_as_guide
+from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
 from prevmatch.hub import check_can_push
 from prevmatch.keeper import Keeper
 from prevmatch.launch import start_accelerator
@@ -41,13 +41,14 @@ from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
-from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
+from prevmatch.models.frozen import Frozen, build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.panels import draw_panel
 from prevmatch.results import TrainResult, open_output_dir, report
 from prevmatch.schedule import poly, triangle
 from prevmatch.state import TrainState
 from prevmatch.stopping import StopRequest
+from prevmatch.swap import Swap
 from prevmatch.views import build_views
 
 
@@ -66,10 +67,11 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     method = method_of(config)
     student = build_student(config, data, accelerator)
     skeleton = build_skeleton(student.config)
-    forward = partial(_autocast_logits, accelerator, skeleton)
-    bank = PreviousModels(config.bank_capacity, seed=config.seed)
+    frozen = Frozen(student, dtype_of(accelerator), side=config.crop_size, context=accelerator.autocast)
+    bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
+    swap = Swap(accelerator.device)
     supervised_loss = build_supervised_loss(config)
-    panel = partial(draw_panel, data=data, method=method, forward=forward, config=config, accelerator=accelerator)
+    panel = partial(draw_panel, data=data, method=method, frozen=frozen, config=config, accelerator=accelerator)
     loader, val_loader = build_loaders(config, data, method, accelerator)
     sampler = cast(TripleSampler, loader.sampler)
     network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
@@ -87,7 +89,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
         for epoch in range(state.epoch, config.epochs):
             if state.batch == 0 and "previous" in method.guides and joins_bank(config, state):
                 bank.push(student, epoch=epoch)
-            guides = guides_of(config, method, epoch, student, bank, forward)
+            guides = guides_of(config, method, epoch, student, bank, swap, frozen)
             logbook.show(epoch=epoch, bank=len(bank))
             sampler.skip(state.batch * config.batch_size * accelerator.num_processes)
             loader.set_epoch(epoch)
@@ -197,19 +199,26 @@ def joins_bank(config: TrainConfig, state: TrainState) -> bool:
 
 
 def guides_of(
-    config: TrainConfig, method: Method, epoch: int, student: Segmenter, bank: PreviousModels, forward: Forward
+    config: TrainConfig,
+    method: Method,
+    epoch: int,
+    student: Segmenter,
+    bank: PreviousModels,
+    swap: Swap,
+    frozen: Frozen,
 ) -> list[Guide]:
     """The guides of one epoch; previous models count by λ of the epoch, and not while it is 0 or the bank is empty."""
     guides = []
     if "student" in method.guides:
-        own_tensors = partial(tensors_of, student)
-        guides.append(student_as_guide(forward, own_tensors, threshold=config.confidence_threshold))
+        own_tensors = partial(frozen.tensors_of, student)
+        guides.append(student_as_guide(frozen.logits, own_tensors, threshold=config.confidence_threshold))
     weight = triangle(epoch, config.epochs)
     if "previous" in method.guides and len(bank) and weight > 0:
         guides.append(
             previous_models_as_guide(
-                forward,
+                frozen.logits,
                 bank,
+                swap=swap,
                 most=config.ensemble_size,
                 random_size=config.random_ensemble_size,
                 threshold=config.previous_threshold,
@@ -279,8 +288,6 @@ def settle(student: nn.Module, steps: int, accelerator: Accelerator) -> None:
             torch.distributed.broadcast(buffer, src=0)
 
 
-def _autocast_logits(
-    accelerator: Accelerator, skeleton: Segmenter, tensors: dict[str, Tensor], images: Tensor
-) -> Tensor:
-    with accelerator.autocast():
-        return frozen_logits(skeleton, tensors, images)
+def dtype_of(accelerator: Accelerator) -> torch.dtype:
+    """The precision of convolutions under the accelerator's autocast."""
+    return {"no": torch.float32, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.bfloat16)

@@ -15,6 +15,7 @@ from torch.nn.functional import nll_loss
 from prevmatch.config import TrainConfig
 from prevmatch.guides import Guide
 from prevmatch.losses import confidence_weighted
+from prevmatch.models.frozen import enlarge
 from prevmatch.views import Views, paste
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -107,7 +108,8 @@ def step(
     supervised = supervised_loss(labelled_logits, views.mask)
     total, losses = supervised, {"supervised": supervised.detach()}
     for guide, (weak_answer, partner_answer) in zip(guides, answers, strict=True):
-        weak = _pseudo_labels(weak_logits.detach() if weak_answer is None else weak_answer, views.valid)
+        weak_answer = weak_logits.detach() if weak_answer is None else enlarge(weak_answer, views.weak)
+        weak = _pseudo_labels(weak_answer, views.valid)
         partner = _labels_of_partners(partner_answer, weak, views)
         for name, weight, log_probabilities, box in students:
             target = (
@@ -134,9 +136,9 @@ def _pseudo_labels(logits: Tensor, valid: Tensor) -> PseudoLabels:
 
 def _labels_of_partners(answer: Tensor | None, weak: PseudoLabels, views: Views) -> PseudoLabels:
     """One map per image of the batch; where no box shows the partner it is not looked at, and may be anything."""
-    if answer is None or views.partner_valid is None:
+    if answer is None or views.partner is None or views.partner_valid is None:
         return PseudoLabels(*(maps.roll(1, dims=0) for maps in weak))
-    found, rows = _pseudo_labels(answer, views.partner_valid), views.partner_rows
+    found, rows = _pseudo_labels(enlarge(answer, views.partner), views.partner_valid), views.partner_rows
     if rows is None:
         return found
     return PseudoLabels(*(m.index_copy(0, rows, f.to(m.dtype)) for m, f in zip(weak, found, strict=True)))

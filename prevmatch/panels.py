@@ -3,7 +3,7 @@
 Looking must not change the run: forwards run frozen, nothing is drawn at random, the bank's generator stays untouched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from prevmatch.errors import DataError
 from prevmatch.files import write_picture
 from prevmatch.guides import Forward
 from prevmatch.methods import Method
-from prevmatch.models.frozen import tensors_of
+from prevmatch.models.frozen import Frozen, enlarge
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.pictures import colour_mask, grid, legend, stacked
 from prevmatch.state import TrainState
@@ -48,7 +48,7 @@ def draw_panel(
     *,
     data: TrainingData,
     method: Method,
-    forward: Forward,
+    frozen: Frozen,
     config: TrainConfig,
     accelerator: Accelerator,
 ) -> None:
@@ -66,10 +66,10 @@ def draw_panel(
     shown = chosen_images(data, config)
     tensors = [torch.from_numpy(np.array(item.image)).permute(2, 0, 1)[None] for item in shown]
     images = [student.normalize(tensor.to(accelerator.device)) for tensor in tensors]
-    answers = {"student": answers_of([tensors_of(student)], images, forward)}
+    answers = {"student": answers_of([frozen.tensors_of(student)], images, frozen.logits)}
     members = bank.latest(config.ensemble_size) if "previous" in method.guides else []
     if members:
-        answers["previous"] = answers_of(members, images, forward)
+        answers["previous"] = answers_of(members, images, frozen.logits)
     thresholds = {"student": config.confidence_threshold, "previous": config.previous_threshold}
     rows = [
         row_of(item, {name: answer[i] for name, answer in answers.items()}, thresholds, method, data.source.palette)
@@ -113,7 +113,7 @@ def middle(width: int, height: int, side: int) -> tuple[int, int, int, int]:
 
 
 def answers_of(
-    models: Sequence[dict[str, Tensor]], images: Sequence[Tensor], forward: Forward
+    models: Sequence[Mapping[str, Tensor]], images: Sequence[Tensor], forward: Forward
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Class ids uint8 and confidences float32, each (H, W), of the models' mean logits for images (1, 3, H, W).
 
@@ -124,9 +124,9 @@ def answers_of(
         on_device = {name: tensor.to(images[0].device) for name, tensor in model.items()}
         logits = [total + forward(on_device, image) for total, image in zip(logits, images, strict=True)]
     answers = []
-    for total in logits:
+    for total, image in zip(logits, images, strict=True):
         assert isinstance(total, Tensor)
-        confidence, ids = (total / len(models)).softmax(dim=1)[0].max(dim=0)
+        confidence, ids = enlarge(total / len(models), image).softmax(dim=1)[0].max(dim=0)
         answers.append((ids.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()))
     return answers
 

@@ -320,14 +320,15 @@ def test_a_new_guide_needs_no_new_loop(tiny_config, tiny_data, monkeypatch):
 
     teacher, asked = {}, []
 
-    def with_teacher(config, method, epoch, student, bank, forward):
+    def with_teacher(config, method, epoch, student, bank, swap, frozen):
         def answer(weak, partner):
             for name, tensor in tensors_of(student).items():
                 old = teacher.setdefault(name, tensor.clone())
                 if tensor.is_floating_point():
                     old.lerp_(tensor, 0.1)
             asked.append(epoch)
-            return forward(teacher, weak), forward(teacher, partner)
+            tensors = frozen.form(teacher)
+            return frozen.logits(tensors, weak), frozen.logits(tensors, partner)
 
         return [Guide(name="ema", answer=answer, threshold=0.2)]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import prevmatch.loop
+from prevmatch import models
 from conftest import TINY, divide
 from prevmatch.data.shapes import load_shapes
 
@@ -30,7 +31,8 @@ def without_batch_norm(build):
         return network
     return built
 prevmatch.loop.build_student = without_batch_norm(prevmatch.loop.build_student)
-prevmatch.loop.build_skeleton = without_batch_norm(prevmatch.loop.build_skeleton)
+models.frozen.build_skeleton = without_batch_norm(models.frozen.build_skeleton)
+prevmatch.loop.build_skeleton = models.frozen.build_skeleton
 prevmatch.loop.Keeper.save = lambda *args, **options: None
 prevmatch.loop.Keeper.save_best = lambda *args, **options: None
 # No padding, so that both halves of a batch have as many valid pixels; no feature dropout, which every process draws.
