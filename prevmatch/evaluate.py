@@ -1,6 +1,7 @@
 """Evaluation of any network by the published protocols: whole image or sliding window, on any number of processes."""
 
 from collections.abc import Callable, Iterable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -9,24 +10,33 @@ from prevmatch.metrics import confusion_matrix
 
 Network = Callable[[Tensor], Tensor]
 
+WINDOWS = 4
+"""So many windows keep a GPU busy; a CPU is as fast with one, which takes less memory."""
+
 
 @torch.no_grad()
-def sliding_window(network: Network, image: Tensor, window: int) -> Tensor:
+def sliding_window(network: Network, image: Tensor, window: int, *, batch_size: int = 1) -> Tensor:
     """Sum the class probabilities of overlapping windows over images (B, 3, H, W); returns (B, C, H, W).
 
     Windows start at every multiple of ⌊2/3 · window⌋ below the image's side and shrink at the right and lower border
-    (method.md, section 2: Cityscapes).
+    (method.md, section 2: Cityscapes). `batch_size` windows of one shape are answered together.
     """
-    height, width = image.shape[-2:]
+    count, _, height, width = image.shape
     stride = max(1, window * 2 // 3)
+    starts = product(range(0, height, stride), range(0, width, stride))
+    places = [(slice(t, min(t + window, height)), slice(x, min(x + window, width))) for t, x in starts]
+    alike: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
+    for rows, columns in places:
+        alike.setdefault((rows.stop - rows.start, columns.stop - columns.start), []).append((rows, columns))
     scores: Tensor | None = None
-    for top in range(0, height, stride):
-        for left in range(0, width, stride):
-            part = (..., slice(top, min(top + window, height)), slice(left, min(left + window, width)))
-            probabilities = network(image[part]).softmax(dim=1)
+    for group in alike.values():
+        for first in range(0, len(group), batch_size):
+            some = group[first : first + batch_size]
+            probabilities = network(torch.cat([image[..., rows, columns] for rows, columns in some])).softmax(dim=1)
             if scores is None:
-                scores = probabilities.new_zeros(*probabilities.shape[:2], height, width)
-            scores[part] += probabilities
+                scores = probabilities.new_zeros(count, probabilities.shape[1], height, width)
+            for (rows, columns), part in zip(some, probabilities.split(count), strict=True):
+                scores[..., rows, columns] += part
     assert scores is not None
     return scores
 
@@ -37,7 +47,9 @@ def class_scores(network: Network, image: Tensor, window: int | None) -> Tensor:
     They are logits of the whole image, or sums of probabilities over sliding windows.
     """
     with torch.no_grad():
-        return network(image) if window is None else sliding_window(network, image, window)
+        if window is None:
+            return network(image)
+        return sliding_window(network, image, window, batch_size=WINDOWS if image.is_cuda else 1)
 
 
 def evaluate(

@@ -29,7 +29,7 @@ from prevmatch.data.loader import (
 from prevmatch.data.loading import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
-from prevmatch.evaluate import evaluate
+from prevmatch.evaluate import Network, evaluate
 from prevmatch.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
 from prevmatch.fitting import fit
 from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
@@ -41,7 +41,7 @@ from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
-from prevmatch.models.frozen import Frozen, build_skeleton, frozen_logits, tensors_of
+from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.panels import draw_panel
 from prevmatch.results import TrainResult, open_output_dir, report
@@ -66,8 +66,8 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     config = fit(config, data, accelerator.num_processes)
     method = method_of(config)
     student = build_student(config, data, accelerator)
-    skeleton = build_skeleton(student.config)
     frozen = Frozen(student, dtype_of(accelerator), side=config.crop_size, context=accelerator.autocast)
+    exact = Frozen(student, side=config.crop_size)  # scores are those of fp32, whatever training computes in
     bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
     swap = Swap(accelerator.device)
     supervised_loss = build_supervised_loss(config)
@@ -114,7 +114,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             logbook.flush()
             settle(student, state.step, accelerator)
             due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-            iou = score(student, skeleton, val_loader, config, accelerator, stop.unasked) if due else None
+            iou = score(exact.of(student), student, val_loader, config, accelerator, stop.unasked) if due else None
             keeper.end_if(stop.agreed(), stop.reason, state)
             state.record(epoch, iou)
             if due:
@@ -230,20 +230,21 @@ def guides_of(
 
 
 def score(
+    network: Network,
     student: Segmenter,
-    skeleton: Segmenter,
     loader: DataLoader,
     config: TrainConfig,
     accelerator: Accelerator,
     go_on: Callable[[object], bool] = lambda sample: True,
 ) -> list[float]:
-    """Per-class IoU in % over the validation images, in fp32; exact for any number of processes.
+    """Per-class IoU in % of a network, some form of the student, over the validation images; exact for any number of
+    processes.
 
     It means nothing where `go_on` ended it early.
     """
     samples, quiet = takewhile(go_on, loader), not accelerator.is_main_process
     confusion = evaluate(
-        partial(frozen_logits, skeleton, tensors_of(student)),
+        network,
         tqdm(samples, desc="evaluate", total=len(loader), leave=False, disable=quiet, dynamic_ncols=True),
         num_classes=student.config.num_classes,
         normalize=student.normalize,

@@ -17,6 +17,7 @@ from prevmatch.errors import DataError
 from prevmatch.evaluate import evaluate
 from prevmatch.files import write_picture, write_text
 from prevmatch.metrics import iou
+from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.pictures import palette_mask
@@ -80,7 +81,7 @@ def score(
     state = PartialState()
     with state.local_main_process_first():
         source = load_source(data)
-    network = Segmenter.from_pretrained(model).to(state.device)
+    network = Segmenter.from_pretrained(model).to(state.device).to(memory_format=torch.channels_last)
     config = network.config
     if source.num_classes != config.num_classes:
         raise DataError(
@@ -100,7 +101,7 @@ def score(
         write_picture(maps.joinpath(*parts), palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette))
 
     confusion = evaluate(
-        network,
+        Frozen(network).of(network),
         tqdm(loader, desc="evaluate", unit="image", disable=not state.is_main_process, dynamic_ncols=True),
         num_classes=config.num_classes,
         normalize=network.normalize,

@@ -22,6 +22,20 @@ def test_every_pixel_is_covered_and_overlaps_add_up():
     torch.testing.assert_close(total, (steps[:, None] * across[None]).float())
 
 
+def test_windows_answered_together_give_the_same_scores():
+    torch.manual_seed(0)
+    network, seen = torch.nn.Conv2d(3, 4, 3, padding=1), []
+
+    def watched(images):
+        seen.append(len(images))
+        return network(images)
+
+    images = torch.randn(2, 3, 11, 17)
+    alone, together = (sliding_window(watched, images, 6, batch_size=n) for n in (1, 4))
+    torch.testing.assert_close(alone, together)
+    assert seen == [2] * 15 + [8, 4, 4, 4, 6, 2, 2]
+
+
 def test_window_of_one_pixel_works():
     image = torch.randn(1, 3, 3, 2)
     windowed, whole = (class_scores(channels_as_logits, image, window).argmax(dim=1) for window in (1, None))

@@ -8,7 +8,7 @@ and summand of the convolution before it.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -71,12 +71,14 @@ class Frozen:
         side: int = 64,
         context: Callable[[], AbstractContextManager] = nullcontext,
     ):
-        """`side` is that of square images which the network can answer; `context` (autocast) is around each answer."""
+        """`side` is that of square images which the network takes; `context` (autocast) is around each answer."""
         whole = build_skeleton(network.config)
-        folded, self.foldings, self.dtype = deepcopy(whole), foldings_of(whole, side), dtype
+        folded, self.foldings, self.dtype = deepcopy(whole), [], dtype
+        with suppress(RuntimeError, AssertionError, ValueError):  # an encoder that takes no images of this size
+            self.foldings = foldings_of(whole, side)
         for folding in self.foldings:
             _replace(folded, folding)
-        if not _answer_alike(whole, folded, self.foldings, network, side):
+        if self.foldings and not _answer_alike(whole, folded, self.foldings, network, side):
             folded, self.foldings = whole, []
         folded.forward = folded.coarse_logits  # type: ignore[method-assign, assignment]
         self.skeleton, self.context = folded, context
@@ -90,6 +92,11 @@ class Frozen:
         """The same of tensors under a network's own names."""
         tensors = fold(tensors, self.foldings)
         return {name: t.to(self.dtype) if t.is_floating_point() and t.ndim > 1 else t for name, t in tensors.items()}
+
+    def of(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The network as it is now, in this form: a function of images (B, 3, H, W) to logits of their size."""
+        tensors = self.tensors_of(network)
+        return lambda images: enlarge(self.logits(tensors, images), images)
 
     def logits(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
         """Eval-mode logits (B, C, about H/4, about W/4) in float32, before `enlarge`."""

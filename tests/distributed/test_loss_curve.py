@@ -32,7 +32,6 @@ def without_batch_norm(build):
     return built
 prevmatch.loop.build_student = without_batch_norm(prevmatch.loop.build_student)
 models.frozen.build_skeleton = without_batch_norm(models.frozen.build_skeleton)
-prevmatch.loop.build_skeleton = models.frozen.build_skeleton
 prevmatch.loop.Keeper.save = lambda *args, **options: None
 prevmatch.loop.Keeper.save_best = lambda *args, **options: None
 # No padding, so that both halves of a batch have as many valid pixels; no feature dropout, which every process draws.

@@ -18,7 +18,7 @@ from prevmatch.bank import PreviousModels
 from prevmatch.data.loader import evaluation_loader
 from prevmatch.data.shapes import load_shapes
 from prevmatch.launch import start_accelerator
-from prevmatch.models.frozen import build_skeleton
+from prevmatch.models.frozen import Frozen
 
 folder = Path({folder!r})
 config = dataclasses.replace(TINY, output_dir=folder / "run", batch_size={batch_size}, logging_steps=1, epochs=3)
@@ -31,7 +31,7 @@ student = prevmatch.loop.build_student(config, data, accelerator)
 loader = evaluation_loader(
     data.source, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
 )
-score = prevmatch.loop.score(student, build_skeleton(student.config), loader, config, accelerator)
+score = prevmatch.loop.score(Frozen(student).of(student), student, loader, config, accelerator)
 
 # What each process saw and pushed to its bank in a whole run.
 seen, build_views = [], prevmatch.loop.build_views
