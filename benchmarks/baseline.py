@@ -101,8 +101,10 @@ class PlainLabelled(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        image, mask = (Image.open(io.BytesIO(file)) for file in self.pairs[index])
-        image, mask = plain_crop(image.convert("RGB"), mask, self.size)
+        image, mask = (
+            Image.open(io.BytesIO(file)).convert(m) for file, m in zip(self.pairs[index], ("RGB", "L"), strict=True)
+        )
+        image, mask = plain_crop(image, mask, self.size)
         return {"image": plain_tensor(image), "mask": torch.from_numpy(np.array(mask)).long()}
 
 
@@ -161,7 +163,7 @@ def plain_step(
                 pasted = outside.clone()
                 pasted[box == 1] = inside[box == 1]
                 maps.append(pasted)
-            losses.append(plain_pixel_loss(student, *maps, threshold))
+            losses.append(plain_pixel_loss(student, maps[0], maps[1], maps[2], threshold))
         guided = 0.5 * losses[0] + 0.25 * losses[1] + 0.25 * losses[2]
         total = total + factor * guided
         log |= {f"loss{number}.{i}": loss.item() for i, loss in enumerate(losses)}

@@ -169,34 +169,40 @@ def _grey(images: Tensor) -> Tensor:
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Scale towards black (factor 0) or beyond; factor (B, 1, 1, 1)."""
-    return (images * factor).clamp(0, 255)
+    return (images * factor).clamp_(0, 255)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean luminance of the image."""
-    return (images * factor + _grey(images).mean(dim=(2, 3), keepdim=True) * (1 - factor)).clamp(0, 255)
+    mean = _grey(images.mean(dim=(2, 3), keepdim=True))  # of the luminance, which is linear
+    return (images * factor).add_(mean * (1 - factor)).clamp_(0, 255)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the greyscale image."""
-    return (images * factor + _grey(images) * (1 - factor)).clamp(0, 255)
+    return (images * factor).add_(_grey(images) * (1 - factor)).clamp_(0, 255)
 
 
 def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of the HSV colour circle by a fraction of a full turn."""
     red, green, blue = images.unbind(1)
-    value, low = images.amax(1), images.amin(1)
-    chroma = value - low
-    safe = chroma.clamp(min=1e-6)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    scale = 1 / chroma.clamp(min=1e-6)
     hue = torch.where(
         value == red,
-        (green - blue) / safe,
-        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        (green - blue) * scale,
+        torch.where(value == green, (blue - red) * scale + 2, (red - green) * scale + 4),
     )
     hue = hue + 6 * turn.squeeze(1)
-    # HSV → RGB in closed form: channel = value − chroma · clamp(min(k, 4 − k), 0, 1), k = (n + hue) mod 6.
-    k = torch.stack([(n + hue) % 6 for n in (5, 3, 1)], dim=1)
-    return value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+    # HSV → RGB in closed form: channel = value − chroma · clamp(min(k, 4 − k), 0, 1), k = (n + hue) mod 6. The modulo
+    # by floor, and the channels one by one, take half the time of `%` on a stack of three (CPU).
+    result = torch.empty_like(images)
+    for channel, n in enumerate((5, 3, 1)):
+        k = hue + n
+        k -= 6 * torch.floor(k / 6)
+        torch.sub(value, torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma), out=result[:, channel])
+    return result
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:

@@ -62,13 +62,13 @@ def crop_mask(mask: Image.Image, crop: Crop) -> np.ndarray:
     width, height = _visible(crop)
     columns = _nearest(mask.width, crop.width)[crop.left : crop.left + width]
     rows = _nearest(mask.height, crop.height)[crop.top : crop.top + height]
-    return _place(np.asarray(mask)[rows[:, None], columns], crop, IGNORE_INDEX)
+    return np.ascontiguousarray(_place(np.asarray(mask)[rows[:, None], columns], crop, IGNORE_INDEX))
 
 
 def crop_valid(crop: Crop) -> np.ndarray:
     """Map of the crop's real pixels: bool (size, size), False on padding."""
     width, height = _visible(crop)
-    return _place(np.ones((height, width), dtype=bool), crop, False)
+    return np.ascontiguousarray(_place(np.ones((height, width), dtype=bool), crop, False))
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
@@ -86,7 +86,11 @@ def _visible(crop: Crop) -> tuple[int, int]:
 
 
 def _place(pixels: np.ndarray, crop: Crop, fill: int) -> np.ndarray:
-    """Pad (H, W) or (H, W, C) at the right and below to the crop's size; mirror if it is to be."""
+    """Pad (H, W) or (H, W, C) at the right and below to the crop's size; mirror if it is to be.
+
+    What needs neither is returned as it is; the caller makes the one copy that is needed.
+    """
     padding = [(0, crop.size - pixels.shape[0]), (0, crop.size - pixels.shape[1]), (0, 0)]
-    pixels = np.pad(pixels, padding[: pixels.ndim], constant_values=fill)
-    return np.ascontiguousarray(pixels[:, ::-1]) if crop.flip else pixels
+    if pixels.shape[:2] != (crop.size, crop.size):
+        pixels = np.pad(pixels, padding[: pixels.ndim], constant_values=fill)
+    return pixels[:, ::-1] if crop.flip else pixels
