@@ -7,7 +7,7 @@ DEMO := outputs/demo
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
-.PHONY: install demo reproduce-table test soak check clean
+.PHONY: install demo reproduce-table test soak bench check clean
 
 install: .venv/installed
 
@@ -32,6 +32,9 @@ test: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/faults/soak.py --minutes 8
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """Timing side by side: contestants take turns, so that a busy machine slows all of them alike."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 
 
 def take_turns(
-    contestants: dict[str, Callable[[int], object]], rounds: int, *, warm: int = 1
+    contestants: Mapping[str, Callable[[int], object]], rounds: int, *, warm: int = 1
 ) -> dict[str, np.ndarray]:
     """Seconds of each contestant in each round (rounds,); each is called with the round's number."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}

@@ -1,0 +1,197 @@
+"""Benchmarks of a training step and of previous guidance, our form of it and the baseline's."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from baseline import plain_step
+from timing import Row, compare, spread, take_turns
+from torch import Tensor, nn
+
+from prevmatch.bank import PreviousModels
+from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
+from prevmatch.loop import build_optimizer, set_lr
+from prevmatch.losses import cross_entropy
+from prevmatch.methods import PREVMATCH, UNIMATCH, step
+from prevmatch.models.frozen import Frozen
+from prevmatch.models.segmenter import Segmenter
+from prevmatch.swap import Swap, pack
+from prevmatch.views import build_views
+
+LAMBDA = 0.5
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is trained in a benchmark."""
+
+    encoder: str = "resnet50s"
+    crop: int = 257
+    batch: int = 2
+    classes: int = 21
+    decoder_channels: int = 256
+    capacity: int = 8
+
+
+def autocast_of(dtype: torch.dtype) -> AbstractContextManager:
+    """Autocast, or nothing in fp32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(DEVICE.type, dtype)
+
+
+def network_of(sizes: Sizes) -> Segmenter:
+    """A new network in train mode, in the default memory format."""
+    torch.manual_seed(0)
+    architecture = SegmenterConfig(
+        encoder=sizes.encoder, num_classes=sizes.classes, decoder_channels=sizes.decoder_channels
+    )
+    return Segmenter(architecture).train()
+
+
+def made_up_batch(sizes: Sizes, round_: int) -> dict:
+    """A loader's batch of random pixels, on the device."""
+    generator = torch.Generator().manual_seed(round_)
+    b, s = sizes.batch, sizes.crop
+    names = ("labelled", "weak", "partner")
+    images = {n: torch.randint(0, 256, (b, 3, s, s), dtype=torch.uint8, generator=generator) for n in names}
+    maps = {name: torch.ones(b, s, s, dtype=torch.bool) for name in ("valid", "partner_valid")}
+    mask = torch.randint(0, sizes.classes, (b, s, s), generator=generator).byte()
+    batch = {"mask": mask, **images, **maps}
+    return {"keys": [(round_, i) for i in range(b)], **{k: t.to(DEVICE) for k, t in batch.items()}}
+
+
+class BankOnDevice(PreviousModels):
+    """A bank whose versions all lie on the device: what swapping is compared with."""
+
+    def push(self, network: nn.Module, *, epoch: int = 0) -> None:
+        """As the bank's own."""
+        super().push(network, epoch=epoch)
+        self._models[-1] = pack(self._models[-1], DEVICE)
+
+
+@dataclass
+class Ours:
+    """Our step on one network, in one precision, with or without partners of its own and a compiled network."""
+
+    sizes: Sizes
+    dtype: torch.dtype = torch.float32
+    partner: str = "independent"
+    bank_type: type[PreviousModels] = PreviousModels
+    compiled: bool = False
+    network: Segmenter = field(init=False)
+    guides: dict[int, list[Guide]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = network_of(self.sizes).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained: Callable = torch.compile(self.network) if self.compiled else self.network
+        self.optimizer = build_optimizer(TrainConfig(), self.network)
+        frozen = self.frozen = Frozen(
+            self.network, self.dtype, side=self.sizes.crop, context=partial(autocast_of, self.dtype)
+        )
+        bank = self.bank_type(self.sizes.capacity, prepare=frozen.tensors_of)
+        for _ in range(self.sizes.capacity):
+            bank.push(self.network)
+        own = student_as_guide(frozen.logits, partial(frozen.tensors_of, self.network), threshold=0.95)
+        swap = Swap(DEVICE if self.bank_type is PreviousModels else torch.device("cpu"))
+        self.guides = {0: [own]}
+        for n in range(1, 5):
+            previous = previous_models_as_guide(
+                frozen.logits, bank, most=n, random_size=False, threshold=0.9, weighting="pixelwise", weight=LAMBDA,
+                swap=swap,
+            )  # fmt: skip
+            self.guides[n] = [own, previous]
+
+    def __call__(self, round_: int, n: int = 0, batch: dict | None = None) -> None:
+        """One iteration with n previous models (0: UniMatch), views included."""
+        batch = dict(batch or made_up_batch(self.sizes, round_))
+        if self.partner == "batch":
+            batch.pop("partner", None)
+        views = build_views(batch, 2, seed=0, normalize=self.network.normalize)
+        method = PREVMATCH if n else UNIMATCH
+        with autocast_of(self.dtype):
+            losses = step(
+                self._float, views, method=method, guides=self.guides[n], supervised_loss=cross_entropy  # type: ignore[arg-type]
+            )  # fmt: skip
+        losses["loss"].backward()
+        set_lr(self.optimizer, 1e-4)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _float(self, *inputs: object) -> Tensor | tuple[Tensor, ...]:
+        """As Accelerate hands over the answers of a network under autocast."""
+        answer = self.trained(*inputs)
+        return answer.float() if isinstance(answer, Tensor) else tuple(part.float() for part in answer)
+
+
+@dataclass
+class Plain:
+    """The baseline's step on one network; its views were made by the loader."""
+
+    sizes: Sizes
+    dtype: torch.dtype = torch.float32
+    network: Segmenter = field(init=False)
+    members: list[nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = network_of(self.sizes).to(DEVICE)
+        self.members = [deepcopy(self.network).eval() for _ in range(self.sizes.capacity)]
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+
+    def streams(self, round_: int) -> tuple[dict, dict, dict]:
+        """What three loaders hand over: labelled, unlabelled, partner; random pixels, our boxes."""
+        batch = made_up_batch(self.sizes, round_)
+        views = build_views(batch | {"keys": batch["keys"]}, 2, seed=0, normalize=self.network.normalize)
+        ignore = torch.zeros_like(views.mask)
+        boxes = {f"box{i + 1}": box.float() for i, box in enumerate(views.boxes)}
+        strong = {f"strong{i + 1}": view for i, view in enumerate(views.strong)}
+        unlabelled = {"weak": views.weak, "ignore": ignore, **strong, **boxes}
+        return {"image": views.labelled, "mask": views.mask}, unlabelled, unlabelled
+
+    def __call__(self, round_: int, n: int = 0, streams: tuple[dict, dict, dict] | None = None) -> None:
+        """One iteration with n previous models (0: UniMatch)."""
+        chosen = np.random.default_rng(round_).choice(self.sizes.capacity, n, replace=False)
+        plain_step(
+            self.network, self.optimizer, *(streams or self.streams(round_)),
+            members=[self.members[i] for i in chosen], shares=[1 / max(n, 1)] * n, weight=LAMBDA,
+            autocast=autocast_of(self.dtype),
+        )  # fmt: skip
+
+
+def benchmark(sizes: Sizes, rounds: int, *, plain_dtype: torch.dtype, dtypes: dict[str, torch.dtype]) -> list[Row]:
+    """Rows for UniMatch and PrevMatch with data already loaded; the baseline's views are not counted, ours are."""
+    plain, forms = Plain(sizes, plain_dtype), {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
+    forms |= {f"{name}, --partner batch": Ours(sizes, dtype, "batch") for name, dtype in dtypes.items()}
+    streams = {r: plain.streams(r) for r in range(rounds + 1)}
+    batches = {r: made_up_batch(sizes, r) for r in range(rounds + 1)}
+    contestants: dict[str, Callable[[int], object]] = {}
+    for n in range(4):
+        contestants[f"plain {n}"] = partial(run_plain, plain, n, streams)
+        contestants |= {f"{name} {n}": partial(run_ours, ours, n, batches) for name, ours in forms.items()}
+    seconds = take_turns(contestants, rounds)
+    mean = {name: np.mean([seconds[f"{name} {n}"] for n in (1, 2, 3)], axis=0) for name in ("plain", *forms)}
+    what, rows = f"{sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}", []
+    for name in forms:
+        target = {"fp32": "≥ 1.15 ×", "bf16": "≥ 1.9 ×"}.get(name, "") if DEVICE.type == "cpu" else "≥ 2 ×"
+        rows.append(compare(f"UniMatch step, {what}, {name}", seconds["plain 0"], seconds[f"{name} 0"], target))
+        rows.append(compare(f"PrevMatch step, {what}, {name}", mean["plain"], mean[name], target))
+    over = {name: 100 * (mean[name] / seconds[f"{name} 0"] - 1) for name in mean}
+    for name in forms:
+        target = "≤ +10 %" if "batch" in name else "≤ +18 %"
+        title = f"previous guidance over UniMatch, mean of n = 1, 2, 3, {name}"
+        rows.append(Row(title, spread(over["plain"], "%"), spread(over[name], "%"), "", target))
+    return rows
+
+
+def run_plain(plain: Plain, n: int, streams: dict[int, tuple[dict, dict, dict]], round_: int) -> None:
+    """The baseline's step of a round."""
+    plain(round_, n, streams[round_])
+
+
+def run_ours(ours: Ours, n: int, batches: dict[int, dict], round_: int) -> None:
+    """Our step of a round."""
+    ours(round_, n, batches[round_])
