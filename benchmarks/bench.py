@@ -49,7 +49,7 @@ def measured(part: Part, rounds: int) -> str:
     gpu = DEVICE.type == "cuda"
     dtypes = {"bf16": torch.bfloat16} if gpu else {"fp32": torch.float32, "bf16": torch.bfloat16}
     plain = torch.bfloat16 if gpu else torch.float32
-    step_sizes = Sizes(crop=321, batch=8) if gpu else Sizes(crop=257, batch=2)
+    step_sizes = Sizes(crop=321, batch=8) if gpu else Sizes(crop=225, batch=4)
     if part == "loading":
         return markdown(loading.benchmark(rounds))
     if part == "step":

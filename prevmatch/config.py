@@ -187,6 +187,8 @@ class TrainConfig(DataConfig):
     """At most so many previous models are drawn for a step (K)."""
     random_ensemble_size: bool = True
     """Draw the number of models from 1..K; otherwise always K."""
+    guide_precision: Literal["training", "bf16"] = "training"
+    """What pseudo-labels are computed in: as training, or bf16, which about halves their cost for training in fp32."""
 
     # ---- network
     encoder: str = "resnet50s"

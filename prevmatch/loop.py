@@ -66,7 +66,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     config = fit(config, data, accelerator.num_processes)
     method = method_of(config)
     student = build_student(config, data, accelerator)
-    frozen = Frozen(student, dtype_of(accelerator), side=config.crop_size, context=accelerator.autocast)
+    frozen = build_frozen(student, config, accelerator)
     exact = Frozen(student, side=config.crop_size)  # scores are those of fp32, whatever training computes in
     bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
     swap = Swap(accelerator.device)
@@ -289,6 +289,11 @@ def settle(student: nn.Module, steps: int, accelerator: Accelerator) -> None:
             torch.distributed.broadcast(buffer, src=0)
 
 
-def dtype_of(accelerator: Accelerator) -> torch.dtype:
-    """The precision of convolutions under the accelerator's autocast."""
-    return {"no": torch.float32, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.bfloat16)
+def build_frozen(student: Segmenter, config: TrainConfig, accelerator: Accelerator) -> Frozen:
+    """The form in which the student and its earlier versions are guides, in the precision that the settings name."""
+    dtypes = {"no": torch.float32, "fp16": torch.float16}
+    dtype = dtypes.get(accelerator.mixed_precision, torch.bfloat16)
+    if config.guide_precision == "bf16":
+        dtype = torch.bfloat16
+    autocast = partial(torch.autocast, accelerator.device.type, dtype, enabled=dtype != torch.float32)
+    return Frozen(student, dtype, side=config.crop_size, context=autocast)

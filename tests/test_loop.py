@@ -266,6 +266,24 @@ def test_tracker_that_is_not_installed_is_an_error(tiny_config, tiny_data, monke
         train(dataclasses.replace(tiny_config, report_to=("wandb",)), tiny_data)
 
 
+def test_guides_can_be_asked_in_bf16_while_training_is_in_fp32(tiny_config, tiny_data, monkeypatch):
+    folders = []
+    for precision in ("training", "bf16"):
+        config = dataclasses.replace(
+            tiny_config, guide_precision=precision, output_dir=tiny_config.output_dir / precision
+        )
+        train(config, tiny_data)
+        folders.append(config.output_dir / "checkpoints" / "step_00000006")
+    plain, low = (load_file(folder / "bank.safetensors") for folder in folders)
+    assert {t.dtype for t in plain.values()} == {torch.float32}
+    assert {t.dtype for t in low.values()} == {torch.float32, torch.bfloat16}
+    assert {t.dtype for t in load_file(folders[1] / "model" / "model.safetensors").values()} <= {
+        torch.float32, torch.int64
+    }  # fmt: skip
+    losses = [[line["loss"] for line in lines(f.parents[1]) if "loss" in line] for f in folders]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     seen = []
 

@@ -19,9 +19,10 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 
 from prevmatch.config import SegmenterConfig
+from prevmatch.models.deeplab import AtrousConv2d
 from prevmatch.models.segmenter import Segmenter
 
-LINEAR = (nn.Conv2d, Conv2dSame)
+LINEAR = (nn.Conv2d, Conv2dSame, AtrousConv2d)
 """Convolutions that are linear in the weights as stored: others (weight standardisation) are left alone."""
 
 
