@@ -163,22 +163,32 @@ class Plain:
         )  # fmt: skip
 
 
-def benchmark(sizes: Sizes, rounds: int, *, plain_dtype: torch.dtype, dtypes: dict[str, torch.dtype]) -> list[Row]:
-    """Rows for UniMatch and PrevMatch with data already loaded; the baseline's views are not counted, ours are."""
+def benchmark(
+    sizes: Sizes,
+    rounds: int,
+    *,
+    plain_dtype: torch.dtype,
+    dtypes: dict[str, torch.dtype],
+    drawn: tuple[int, ...] = (1, 2, 3),
+    partners: bool = True,
+) -> list[Row]:
+    """Rows for UniMatch and for PrevMatch, the mean over `drawn` previous models, with data already loaded.
+
+    The baseline's views are not counted, for its loader makes them; ours are. `partners` adds rows for --partner batch.
+    """
     plain, forms = Plain(sizes, plain_dtype), {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
     if "fp32" in dtypes:
         forms["fp32, --guide_precision bf16"] = Ours(sizes, guide_dtype=torch.bfloat16)
-    forms |= {f"{name}, --partner batch": Ours(sizes, dtype, "batch") for name, dtype in dtypes.items()}
-    if "fp32" in dtypes:
-        forms["fp32, both"] = Ours(sizes, partner="batch", guide_dtype=torch.bfloat16)
+    if partners:
+        forms |= {f"{name}, --partner batch": Ours(sizes, dtype, "batch") for name, dtype in dtypes.items()}
     streams = {r: plain.streams(r) for r in range(rounds + 1)}
     batches = {r: made_up_batch(sizes, r) for r in range(rounds + 1)}
     contestants: dict[str, Callable[[int], object]] = {}
-    for n in range(4):
+    for n in (0, *drawn):
         contestants[f"plain {n}"] = partial(run_plain, plain, n, streams)
         contestants |= {f"{name} {n}": partial(run_ours, ours, n, batches) for name, ours in forms.items()}
     seconds = take_turns(contestants, rounds)
-    mean = {name: np.mean([seconds[f"{name} {n}"] for n in (1, 2, 3)], axis=0) for name in ("plain", *forms)}
+    mean = {name: np.mean([seconds[f"{name} {n}"] for n in drawn], axis=0) for name in ("plain", *forms)}
     what, rows = f"{sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}", []
     for name in forms:
         target = {"fp32": "≥ 1.15 ×", "bf16": "≥ 1.9 ×"}.get(name, "") if DEVICE.type == "cpu" else "≥ 2 ×"
@@ -186,8 +196,8 @@ def benchmark(sizes: Sizes, rounds: int, *, plain_dtype: torch.dtype, dtypes: di
         rows.append(compare(f"PrevMatch step, {what}, {name}", mean["plain"], mean[name], target))
     over = {name: 100 * (mean[name] / seconds[f"{name} 0"] - 1) for name in mean}
     for name in forms:
-        target = "≤ +10 %" if "batch" in name or "both" in name else "≤ +18 %"
-        title = f"previous guidance over UniMatch, mean of n = 1, 2, 3, {name}"
+        target = "≤ +10 %" if "batch" in name else "≤ +18 %"
+        title = f"previous guidance over UniMatch, mean of n = {', '.join(map(str, drawn))}, {name}"
         rows.append(Row(title, spread(over["plain"], "%"), spread(over[name], "%"), "", target))
     return rows
 
