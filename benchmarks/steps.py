@@ -76,24 +76,22 @@ class BankOnDevice(PreviousModels):
 
 @dataclass
 class Ours:
-    """Our step on one network, in one precision, with or without partners of its own and a compiled network."""
+    """Our step on one network, in one precision, with or without partners of its own."""
 
     sizes: Sizes
     dtype: torch.dtype = torch.float32
     partner: str = "independent"
     guide_dtype: torch.dtype | None = None
     bank_type: type[PreviousModels] = PreviousModels
-    compiled: bool = False
     network: Segmenter = field(init=False)
     guides: dict[int, list[Guide]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.network = network_of(self.sizes).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained: Callable = torch.compile(self.network) if self.compiled else self.network
         self.optimizer = build_optimizer(TrainConfig(), self.network)
-        frozen = self.frozen = Frozen(
-            self.network, self.dtype, side=self.sizes.crop, context=partial(autocast_of, self.dtype)
-        )
+        dtype = self.guide_dtype or self.dtype
+        context = partial(autocast_of, dtype)
+        frozen = self.frozen = Frozen(self.network, dtype, side=self.sizes.crop, context=context)
         bank = self.bank_type(self.sizes.capacity, prepare=frozen.tensors_of)
         for _ in range(self.sizes.capacity):
             bank.push(self.network)
@@ -125,7 +123,7 @@ class Ours:
 
     def _float(self, *inputs: object) -> Tensor | tuple[Tensor, ...]:
         """As Accelerate hands over the answers of a network under autocast."""
-        answer = self.trained(*inputs)
+        answer = self.network(*inputs)
         return answer.float() if isinstance(answer, Tensor) else tuple(part.float() for part in answer)
 
 
@@ -174,7 +172,7 @@ def benchmark(
 ) -> list[Row]:
     """Rows for UniMatch and for PrevMatch, the mean over `drawn` previous models, with data already loaded.
 
-    The baseline's views are not counted, for its loader makes them; ours are. `partners` adds rows for --partner batch.
+    The baseline's views are not counted, for its loader makes them; ours are. `partners` adds --partner batch.
     """
     plain, forms = Plain(sizes, plain_dtype), {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
     if "fp32" in dtypes:
