@@ -125,6 +125,7 @@ def plain_step(
     shares: Sequence[float] = (),
     weight: float = 0.0,
     autocast: AbstractContextManager,
+    thresholds: tuple[float, float] = (0.95, 0.9),
 ) -> dict[str, float]:
     """One iteration of UniMatch, or with `members` of PrevMatch; returns what the published code logs."""
     weak, mixed = unlabelled["weak"], partner["weak"]
@@ -144,12 +145,12 @@ def plain_step(
     labelled_logits, weak_logits = logits.float().chunk(2)
     supervised = cross_entropy(labelled_logits, labelled["mask"], ignore_index=IGNORE)
 
-    guides = [(weak_logits.detach(), mixed_logits, 0.95, 1.0)]
+    guides = [(weak_logits.detach(), mixed_logits, thresholds[0], 1.0)]
     if members:
         with torch.no_grad(), autocast:
             both = torch.cat([weak, mixed])
             answers = sum(share * member(both).float() for share, member in zip(shares, members, strict=True))
-        guides.append((*answers.chunk(2), 0.9, weight))
+        guides.append((*answers.chunk(2), thresholds[1], weight))
     total, log = supervised, {"supervised": supervised.item()}
     for number, (own, other, threshold, factor) in enumerate(guides):
         confidence, labels = own.softmax(dim=1).max(dim=1)
