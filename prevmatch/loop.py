@@ -64,12 +64,11 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
     config = fit(config, data, accelerator.num_processes)
-    method = method_of(config)
+    method, swap = method_of(config), Swap(accelerator.device)
     student = build_student(config, data, accelerator)
     frozen = build_frozen(student, config, accelerator)
     exact = Frozen(student, side=config.crop_size)  # scores are those of fp32, whatever training computes in
     bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
-    swap = Swap(accelerator.device)
     supervised_loss = build_supervised_loss(config)
     panel = partial(draw_panel, data=data, method=method, frozen=frozen, config=config, accelerator=accelerator)
     loader, val_loader = build_loaders(config, data, method, accelerator)
