@@ -115,8 +115,11 @@ def test_failing_sample_in_a_loader_worker_is_named(tmp_path):
 def test_dying_loader_worker_is_one_line(tmp_path, signal, seconds):
     before = DEADLY_SAMPLE.format(death=f"os.kill(os.getpid(), {signal})", seconds=seconds)
     assert finish(tmp_path / "run", before=before, num_workers=2) == 1
-    assert "error: a loader process died" in last_line(tmp_path / "run")
-    assert "/dev/shm" in last_line(tmp_path / "run")
+    # A helper thread of Python's in the worker may still have something to say after that line.
+    said = [line for line in (tmp_path / "run.log").read_text(errors="replace").splitlines() if "error: " in line]
+    assert len(said) == 1
+    assert said[0].startswith("error: a loader process died")
+    assert "/dev/shm" in said[0]
 
 
 def recipe(*words, **environment):
