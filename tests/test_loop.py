@@ -77,7 +77,15 @@ def test_saved_model_scores_what_the_run_reports(tiny_config, tiny_data):
     assert iou(total).mean().item() == pytest.approx(result.final_miou)
 
 
-def test_equal_seeds_give_equal_runs_and_others_do_not(tiny_config, tiny_data, tmp_path):
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tiny_config, tiny_data, tmp_path, one_thread):
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         config = dataclasses.replace(tiny_config, seed=seed, output_dir=tmp_path / name)
