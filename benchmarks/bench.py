@@ -76,9 +76,10 @@ def measured(part: Part, rounds: int) -> str:
 def scaling(rounds: int, gpu: bool) -> str:
     """Our own cost when one thing changes."""
     base = Sizes(crop=321, batch=8) if gpu else SMALL
-    parts = [f"Base: {base.encoder}, {base.batch}+{base.batch} images, crop {base.crop}, n = 2, N = {base.capacity}."]
-    for what, found in step_costs(base, rounds).items():
-        parts.append(costs("Seconds per step", what, found, "s"))
+    what = f"{base.encoder}, {base.batch}+{base.batch} images, crop {base.crop}, n = 2, N = {base.capacity}"
+    parts = [f"Base: {what} (a bank of one gives n = 1)."]
+    for name, found in step_costs(base, rounds).items():
+        parts.append(costs("Seconds per step", name, found, "s"))
     parts.append(
         costs(
             "Seconds per batch, loader alone (8+8, JPEG → 321)",
