@@ -93,7 +93,7 @@ def scaling(rounds: int, gpu: bool) -> str:
     memory = [
         (name, bank_bytes(Sizes(), d) / 2**20) for name, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     ]
-    parts.append(costs("MiB on the device for the bank, resnet50s, any N (two networks)", "precision", memory, "MiB"))
+    parts.append(costs("Two standing places for resnet50s, any N, computed", "precision", memory, "MiB"))
     return "\n\n".join(parts)
 
 

@@ -166,8 +166,8 @@ class TrainConfig(DataConfig):
     previous_guidance: bool = False
     """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
     partner: Literal["independent", "batch"] = "independent"
-    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), or the next one
-    of the same batch (as in UniMatch V2), which is faster."""
+    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), or the one
+    before it in the batch (as in UniMatch V2), which is faster."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -188,7 +188,7 @@ class TrainConfig(DataConfig):
     random_ensemble_size: bool = True
     """Draw the number of models from 1..K; otherwise always K."""
     guide_precision: Literal["training", "bf16"] = "training"
-    """What pseudo-labels are computed in: as training, or bf16, which about halves their cost for training in fp32."""
+    """What pseudo-labels are computed in: as training, or bf16, which is faster for training in fp32."""
 
     # ---- network
     encoder: str = "resnet50s"

@@ -11,7 +11,7 @@ from prevmatch.metrics import confusion_matrix
 Network = Callable[[Tensor], Tensor]
 
 WINDOWS = 4
-"""So many windows keep a GPU busy; a CPU is as fast with one, which takes less memory."""
+"""Windows that a GPU answers together; a CPU answers one at a time, which takes less memory."""
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     method, swap = method_of(config), Swap(accelerator.device)
     student = build_student(config, data, accelerator)
     frozen = build_frozen(student, config, accelerator)
-    exact = Frozen(student, side=config.crop_size)  # scores are those of fp32, whatever training computes in
+    exact = frozen if frozen.dtype == torch.float32 else Frozen(student, side=config.crop_size)  # scores are fp32's
     bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
     supervised_loss = build_supervised_loss(config)
     panel = partial(draw_panel, data=data, method=method, frozen=frozen, config=config, accelerator=accelerator)

@@ -15,7 +15,7 @@ from torch.nn.functional import nll_loss
 from prevmatch.config import TrainConfig
 from prevmatch.guides import Guide
 from prevmatch.losses import confidence_weighted
-from prevmatch.models.frozen import enlarge
+from prevmatch.models.segmenter import enlarge
 from prevmatch.views import Views, paste
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -136,9 +136,11 @@ def _pseudo_labels(logits: Tensor, valid: Tensor) -> PseudoLabels:
 
 def _labels_of_partners(answer: Tensor | None, weak: PseudoLabels, views: Views) -> PseudoLabels:
     """One map per image of the batch; where no box shows the partner it is not looked at, and may be anything."""
-    if answer is None or views.partner is None or views.partner_valid is None:
+    if answer is None:
         return PseudoLabels(*(maps.roll(1, dims=0) for maps in weak))
+    assert views.partner is not None
+    assert views.partner_valid is not None
     found, rows = _pseudo_labels(enlarge(answer, views.partner), views.partner_valid), views.partner_rows
     if rows is None:
         return found
-    return PseudoLabels(*(m.index_copy(0, rows, f.to(m.dtype)) for m, f in zip(weak, found, strict=True)))
+    return PseudoLabels(*(m.index_copy(0, rows, f) for m, f in zip(weak, found, strict=True)))

@@ -22,8 +22,8 @@ from prevmatch.errors import DataError
 from prevmatch.files import write_picture
 from prevmatch.guides import Forward
 from prevmatch.methods import Method
-from prevmatch.models.frozen import Frozen, enlarge
-from prevmatch.models.segmenter import Segmenter
+from prevmatch.models.frozen import Frozen
+from prevmatch.models.segmenter import Segmenter, enlarge
 from prevmatch.pictures import colour_mask, grid, legend, stacked
 from prevmatch.state import TrainState
 

@@ -16,11 +16,10 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import interpolate
 
 from prevmatch.config import SegmenterConfig
 from prevmatch.models.deeplab import AtrousConv2d
-from prevmatch.models.segmenter import Segmenter
+from prevmatch.models.segmenter import Segmenter, enlarge
 
 LINEAR = (nn.Conv2d, Conv2dSame, AtrousConv2d)
 """Convolutions that are linear in the weights as stored: others (weight standardisation) are left alone."""
@@ -41,14 +40,6 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 def frozen_logits(skeleton: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     """Eval-mode logits (B, C, H, W) in float32 for normalised images (B, 3, H, W), by the network with `tensors`."""
     return functional_call(skeleton, tensors, (images,)).float()
-
-
-def enlarge(logits: Tensor, images: Tensor) -> Tensor:
-    """Logits (B, C, h, w) at the size of images (B, 3, H, W), as a Segmenter enlarges its own."""
-    if logits.shape[-2:] == images.shape[-2:]:
-        return logits
-    # Contiguous: in channels_last a CPU's softmax over classes takes three times as long.
-    return interpolate(logits.contiguous(), images.shape[-2:], mode="bilinear", align_corners=True)
 
 
 class Folding(NamedTuple):

@@ -33,6 +33,12 @@ from prevmatch.pictures import overlay
 from prevmatch.predict import ImageLike, predict, read_rgb, segments
 
 
+def enlarge(logits: Tensor, images: Tensor) -> Tensor:
+    """Logits (B, C, h, w) at the size of images (B, 3, H, W)."""
+    # Contiguous: in channels_last a CPU's softmax over classes takes three times as long.
+    return interpolate(logits.contiguous(), images.shape[-2:], mode="bilinear", align_corners=True)
+
+
 class Segmenter(nn.Module):
     """A semantic segmentation network over any timm encoder.
 
@@ -73,7 +79,7 @@ class Segmenter(nn.Module):
         features = self.encoder(images)
         if feature_dropout is not None:
             features = [torch.cat([f, dropout2d(f, feature_dropout, self.training)]) for f in features]
-        logits = interpolate(self.decoder(*features), images.shape[-2:], mode="bilinear", align_corners=True)
+        logits = enlarge(self.decoder(*features), images)
         if feature_dropout is None:
             return logits
         clean, perturbed = logits.tensor_split(2)

@@ -49,6 +49,12 @@ def tried(call, *args):
     return None
 
 
+def written(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("files") / "file"
+    path.write_bytes(content)
+    return path
+
+
 @FUZZ
 @given(lines)
 def test_lists_of_images(text):
@@ -68,8 +74,7 @@ def test_split_names_and_amounts(text, total):
 @FUZZ
 @given(st.binary(max_size=300) | lines.map(str.encode))
 def test_class_files_and_colour_files(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("files") / "file.txt"
-    path.write_bytes(content)
+    path = written(tmp_path_factory, content)
     tried(read_class_names, path)
     tried(read_colours, path)
 
@@ -86,9 +91,7 @@ def test_settings_files(content):
 @FUZZ
 @given(st.dictionaries(st.sampled_from(["images", "annotations", "categories", "x"]), values, max_size=4) | values)
 def test_annotation_files(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("files") / "file.json"
-    path.write_text(json.dumps(content))
-    tried(read_annotations, path)
+    tried(read_annotations, written(tmp_path_factory, json.dumps(content).encode()))
 
 
 @FUZZ
@@ -99,9 +102,7 @@ def test_polygons(tmp_path_factory, polygons, area):
         "categories": [{"id": 1, "name": "x"}],
         "annotations": [{"image_id": 1, "category_id": 1, "segmentation": polygons, "area": area}],
     }
-    path = tmp_path_factory.mktemp("files") / "file.json"
-    path.write_text(json.dumps(content))
-    found = tried(read_annotations, path)
+    found = tried(read_annotations, written(tmp_path_factory, json.dumps(content).encode()))
     if found and found[1]["a.jpg"]:
         ids = tried(draw, found[1]["a.jpg"]["bytes"])
         assert ids is None or ids.shape == (10, 20)
@@ -123,9 +124,7 @@ def test_model_folders(tmp_path_factory, changes, weights):
 @FUZZ
 @given(st.binary(max_size=400) | values.map(pickle.dumps))
 def test_released_checkpoints(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("pth") / "x.pth"
-    path.write_bytes(content)
-    tried(read_released, path)
+    tried(read_released, written(tmp_path_factory, content))
 
 
 @FUZZ

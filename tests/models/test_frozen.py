@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from prevmatch.config import SegmenterConfig
-from prevmatch.models.frozen import Frozen, build_skeleton, enlarge, fold, foldings_of, frozen_logits, tensors_of
-from prevmatch.models.segmenter import Segmenter
+from prevmatch.models.frozen import Frozen, build_skeleton, fold, foldings_of, frozen_logits, tensors_of
+from prevmatch.models.segmenter import Segmenter, enlarge
 
 
 def segmenter(encoder="test_resnet"):
