@@ -121,9 +121,9 @@ class Ours:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _float(self, *inputs: object) -> Tensor | tuple[Tensor, ...]:
+    def _float(self, *inputs: object, **options: bool) -> Tensor | tuple[Tensor, ...]:
         """As Accelerate hands over the answers of a network under autocast."""
-        answer = self.network(*inputs)
+        answer = self.network(*inputs, **options)
         return answer.float() if isinstance(answer, Tensor) else tuple(part.float() for part in answer)
 
 

@@ -94,22 +94,24 @@ def step(
         answers = [guide.answer(views.weak, views.partner) for guide in guides]
 
     images = torch.cat([views.labelled, views.weak])
-    students: list[tuple[str, float, Tensor, Tensor | None]] = []  # log-probabilities serve every guide
+    coarse: list[tuple[str, float, Tensor, Tensor | None]] = []
     if method.feature:
-        logits, perturbed = network(images, method.feature_dropout)
-        students.append(("feature", method.feature, perturbed.tensor_split(2)[1].log_softmax(dim=1), None))
+        logits, perturbed = network(images, method.feature_dropout, enlarged=False)
+        coarse.append(("feature", method.feature, perturbed.tensor_split(2)[1], None))
     else:
-        logits = network(images)
+        logits = network(images, enlarged=False)
     labelled_logits, weak_logits = logits.tensor_split(2)
-    strong_logits = network(torch.cat(views.strong)).tensor_split(len(views.strong))
+    strong_logits = network(torch.cat(views.strong), enlarged=False).tensor_split(len(views.strong))
     for i, weight in enumerate(method.strong):
-        students.append((f"strong{i + 1}", weight, strong_logits[i].log_softmax(dim=1), views.boxes[i]))
+        coarse.append((f"strong{i + 1}", weight, strong_logits[i], views.boxes[i]))
+    # Enlarged only now, and only those that a loss reads. Log-probabilities serve every guide.
+    students = [(name, w, enlarge(part, views.weak).log_softmax(dim=1), box) for name, w, part, box in coarse]
 
-    supervised = supervised_loss(labelled_logits, views.mask)
+    supervised = supervised_loss(enlarge(labelled_logits, views.labelled), views.mask)
     total, losses = supervised, {"supervised": supervised.detach()}
     for guide, (weak_answer, partner_answer) in zip(guides, answers, strict=True):
-        weak_answer = weak_logits.detach() if weak_answer is None else enlarge(weak_answer, views.weak)
-        weak = _pseudo_labels(weak_answer, views.valid)
+        weak_answer = weak_logits.detach() if weak_answer is None else weak_answer
+        weak = _pseudo_labels(enlarge(weak_answer, views.weak), views.valid)
         partner = _labels_of_partners(partner_answer, weak, views)
         for name, weight, log_probabilities, box in students:
             target = (

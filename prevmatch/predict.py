@@ -168,7 +168,7 @@ def _answer(model: "Segmenter", pixels: Tensor, size: Size, config: PredictConfi
         scores = _padded(model, images)
     else:
         # As the network itself enlarges them, but never all classes at once.
-        scores, enlargements = model.coarse_logits(images), [(shape, True), *enlargements]
+        scores, enlargements = model(images, enlarged=False), [(shape, True), *enlargements]
     if not probabilities:
         return _best_class(scores, enlargements, size)
     scores = _enlarged(scores, enlargements)

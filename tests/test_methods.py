@@ -20,7 +20,7 @@ class OneConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, CLASSES, 1)
 
-    def forward(self, images, feature_dropout=None):
+    def forward(self, images, feature_dropout=None, *, enlarged=True):
         logits = self.conv(images)
         return logits if feature_dropout is None else (logits, 0.5 * logits)
 
@@ -141,11 +141,12 @@ def test_a_guide_without_answer_for_weak_images_means_the_students_own_labels(ne
 
 
 def test_guides_are_asked_before_the_student_trains(views):
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, CLASSES, 1))
+    network = OneConv()
+    network.conv = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, CLASSES, 1))
     seen = []
 
     def answer(weak, partner):
-        seen.append(network[0].num_batches_tracked.item())
+        seen.append(network.conv[0].num_batches_tracked.item())
         return torch.zeros(2, CLASSES, 4, 4), torch.zeros(2, CLASSES, 4, 4)
 
     run(network, views, FIXMATCH, Guide(name="student", answer=answer, threshold=0.5))

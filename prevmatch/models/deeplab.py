@@ -4,31 +4,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import interpolate
 
 
 def conv_bn_relu(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> nn.Sequential:
     """Convolution that keeps the size, BatchNorm, ReLU."""
     padding = dilation * (kernel // 2)
-    layer = AtrousConv2d if dilation > 1 else nn.Conv2d
     return nn.Sequential(
-        layer(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=False),
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )
-
-
-class AtrousConv2d(nn.Conv2d):
-    """A dilated 3×3 convolution that keeps the size and knows when all but its centre lies beyond the border."""
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Map (B, in_channels, h, w) to (B, out_channels, h, w)."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # for images of any size
-            return super().forward(feature)
-        if min(self.dilation) >= max(feature.shape[-2:]):
-            # The other taps see only padding. Libraries still compute their gradients: six times the cost on a CPU.
-            return conv2d(feature, self.weight[:, :, 1:2, 1:2], self.bias)
-        return super().forward(feature)
 
 
 class ASPP(nn.Module):

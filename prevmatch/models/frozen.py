@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prevmatch.config import SegmenterConfig
-from prevmatch.models.deeplab import AtrousConv2d
+from prevmatch.models.convolutions import QuickConv2d
 from prevmatch.models.segmenter import Segmenter, enlarge
 
-LINEAR = (nn.Conv2d, Conv2dSame, AtrousConv2d)
+LINEAR = (nn.Conv2d, Conv2dSame, QuickConv2d)
 """Convolutions that are linear in the weights as stored: others (weight standardisation) are left alone."""
 
 
@@ -38,8 +38,9 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def frozen_logits(skeleton: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Eval-mode logits (B, C, H, W) in float32 for normalised images (B, 3, H, W), by the network with `tensors`."""
-    return functional_call(skeleton, tensors, (images,)).float()
+    """Eval-mode logits (B, C, about H/4, about W/4) in float32 for normalised images (B, 3, H, W), by the network with
+    `tensors`."""
+    return functional_call(skeleton, tensors, (images,), {"enlarged": False}).float()
 
 
 class Folding(NamedTuple):
@@ -73,7 +74,6 @@ class Frozen:
             _replace(folded, folding)
         if self.foldings and not _answer_alike(whole, folded, self.foldings, network, side):
             folded, self.foldings = whole, []
-        folded.forward = folded.coarse_logits  # type: ignore[method-assign, assignment]
         self.skeleton, self.context = folded, context
 
     def tensors_of(self, network: nn.Module) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch.nn.functional import dropout2d, interpolate
 from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.files import replace_folder
+from prevmatch.models.convolutions import quicken
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
 from prevmatch.models.encoder import build_encoder
 from prevmatch.models.saved import (
@@ -64,13 +65,16 @@ class Segmenter(nn.Module):
             low_channels=config.low_level_channels,
             rates=config.atrous_rates,
         )
+        quicken(self)
 
     @overload
-    def forward(self, images: Tensor) -> Tensor: ...
+    def forward(self, images: Tensor, *, enlarged: bool = True) -> Tensor: ...
     @overload
-    def forward(self, images: Tensor, feature_dropout: float) -> tuple[Tensor, Tensor]: ...
-    def forward(self, images: Tensor, feature_dropout: float | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Map normalised images (B, 3, H, W) to logits (B, C, H, W).
+    def forward(self, images: Tensor, feature_dropout: float, *, enlarged: bool = True) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, images: Tensor, feature_dropout: float | None = None, *, enlarged: bool = True
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Map normalised images (B, 3, H, W) to logits (B, C, H, W), or (B, C, about H/4, about W/4) if not enlarged.
 
         With a `feature_dropout` probability the decoder also answers on features whose channels were dropped
         (UniMatch's feature perturbation); the result is then (logits, perturbed logits). Both halves pass the decoder
@@ -79,15 +83,13 @@ class Segmenter(nn.Module):
         features = self.encoder(images)
         if feature_dropout is not None:
             features = [torch.cat([f, dropout2d(f, feature_dropout, self.training)]) for f in features]
-        logits = enlarge(self.decoder(*features), images)
+        logits = self.decoder(*features)
+        if enlarged:
+            logits = enlarge(logits, images)
         if feature_dropout is None:
             return logits
         clean, perturbed = logits.tensor_split(2)
         return clean, perturbed
-
-    def coarse_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C, about H/4, about W/4) before `forward` enlarges them (bilinear, align_corners)."""
-        return self.decoder(*self.encoder(images))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on.
