@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, pad
 
 FEW_TAPS = 0.5
-"""Share of a convolution's products that have no zero of the padding in them, below which taps are taken one by one."""
+"""Share of products without a zero of the padding in them, below which taps are taken one by one."""
 
 
 class QuickConv2d(nn.Conv2d):
@@ -55,7 +55,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (images, weight), (stride, padding, dilation, groups) = ctx.saved_tensors, ctx.settings
         needed = list(ctx.needs_input_grad[:2])
         if groups > 1:
@@ -92,7 +92,7 @@ def _depthwise(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of a depthwise convolution, in float32, and without dilation.
 
-    A dilated convolution is one without dilation on each of the phases of its images, every dilation-th row and column.
+    A dilated convolution is a plain one on each of the phases of its images: every dilation-th row and column.
     """
     gradient, images, weight, size = gradient.float(), images.float(), weight.float(), images.shape[-2:]
     if max(dilation) > 1:
