@@ -3,8 +3,8 @@
     python benchmarks/bench.py                    # small but real sizes on a CPU, full sizes with a GPU
     python benchmarks/bench.py --rounds 1 --only step
 
-Every comparison is made in one process with the contestants taking turns; ratios are medians over the rounds, with
-quartiles.
+The contestants of a comparison take turns, the baseline in a process of its own; ratios are medians over the rounds,
+with quartiles.
 """
 
 import platform
@@ -26,6 +26,8 @@ from steps import DEVICE, Sizes
 from steps import benchmark as benchmark_step
 from timing import Row
 from tqdm import tqdm
+
+from prevmatch.memory import keep_freed_memory
 
 FOLDER = Path(__file__).parent
 Part = Literal["loading", "step", "iteration", "windows", "swapping", "scaling", "start"]
@@ -134,6 +136,8 @@ def _cpuinfo() -> list[str]:
 def main(settings: Settings) -> None:
     """Measure, print, and write each part's file section as soon as it is there."""
     kind = "gpu" if DEVICE.type == "cuda" else "cpu"
+    if kind == "cpu":
+        keep_freed_memory()  # as training does
     for part in tqdm(settings.only, desc="benchmarks", file=sys.stderr):
         text = f"## {part} ({kind})\n\n{measured(part, settings.rounds)}\n\nMeasured: {machine()}.\n"
         tqdm.write(text, file=sys.stdout)

@@ -10,7 +10,7 @@ from baseline import PlainLabelled, PlainUnlabelled, plain_sliding_window
 from loading import encoded
 from PIL import Image
 from steps import DEVICE, Ours, Plain, Sizes, network_of
-from timing import Row, compare, take_turns, wait
+from timing import Apart, Row, compare, take_turns, wait
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -51,6 +51,20 @@ def plain_batches(files: list[bytes], mask: bytes, sizes: Sizes) -> Generator[tu
             yield tuple({name: t.to(DEVICE) for name, t in stream.items()} for stream in streams)  # type: ignore[misc]
 
 
+def plain_iterations(sizes: Sizes, dtype: torch.dtype, count: int) -> Callable[[], float]:
+    """The baseline's whole iterations: a function that gives the seconds of one, the mean over `count`."""
+    files, mask, plain = encoded(500, 375, "JPEG", FILES), encoded_mask(500, 375), Plain(sizes, dtype)
+
+    def seconds() -> float:
+        streams = plain_batches(files, mask, sizes)
+        try:
+            return seconds_per_iteration(streams, lambda r, s: plain(r, 2, s), count)
+        finally:
+            streams.close()
+
+    return seconds
+
+
 def our_batches(data: TrainingData, sizes: Sizes, partner: str, workers: int) -> Generator[dict]:
     """Our one loader, without end."""
     loader = training_loader(
@@ -77,41 +91,51 @@ def benchmark_iterations(
     sizes: Sizes, rounds: int, *, count: int, plain_dtype: torch.dtype, dtypes: dict[str, torch.dtype], workers: int
 ) -> list[Row]:
     """Rows for PrevMatch with two previous models, from files to the updated network."""
-    files, mask = encoded(500, 375, "JPEG", FILES), encoded_mask(500, 375)
-    data, plain = made_up_data(files, mask), Plain(sizes, plain_dtype)
+    data = made_up_data(encoded(500, 375, "JPEG", FILES), encoded_mask(500, 375))
     forms = {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
     forms |= {f"{name}, --partner batch": Ours(sizes, dtype, "batch") for name, dtype in dtypes.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ("plain", *forms)}
-    for _ in range(rounds):
-        streams = plain_batches(files, mask, sizes)
-        seconds["plain"].append(seconds_per_iteration(streams, lambda r, s: plain(r, 2, s), count))
-        streams.close()
-        for name, ours in forms.items():
-            batches = our_batches(data, sizes, ours.partner, workers)
-            run = lambda r, b, ours=ours: ours(r, 2, b)  # noqa: E731
-            seconds[name].append(seconds_per_iteration(batches, run, count))
-            batches.close()
+    with Apart(plain_iterations, sizes, plain_dtype, count) as plain:
+        for _ in range(rounds):
+            seconds["plain"].append(plain())
+            for name, ours in forms.items():
+                batches = our_batches(data, sizes, ours.partner, workers)
+                run = lambda r, b, ours=ours: ours(r, 2, b)  # noqa: E731
+                seconds[name].append(seconds_per_iteration(batches, run, count))
+                batches.close()
     what = f"whole PrevMatch iteration, {sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}"
     target = "≥ 2 ×" if DEVICE.type == "cpu" else "≥ 4 ×"
     return [compare(f"{what}, {n}", np.array(seconds["plain"]), np.array(seconds[n]), target) for n in forms]
 
 
+def noise_image(height: int, width: int) -> Tensor:
+    """A normalised image (1, 3, H, W)."""
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+
+
+def plain_windows(sizes: Sizes, height: int, width: int, window: int) -> Callable[[int], None]:
+    """The baseline's evaluation of one image."""
+    network, image = network_of(sizes).eval().to(DEVICE), noise_image(height, width)
+
+    @torch.no_grad()
+    def run(_: int) -> None:
+        plain_sliding_window(network, image, window, sizes.classes)
+
+    return run
+
+
 @torch.no_grad()
 def benchmark_windows(sizes: Sizes, rounds: int, *, height: int, width: int, window: int) -> list[Row]:
     """A row for sliding-window evaluation of one image in fp32; raises ValueError if the scores are not the same."""
-    plain, network = network_of(sizes).eval().to(DEVICE), network_of(sizes).eval().to(DEVICE)
-    network = network.to(memory_format=torch.channels_last)
-    image = torch.randn(1, 3, height, width, device=DEVICE)
-    frozen, scores = Frozen(network), dict[str, Tensor]()
-
-    def run_plain(_: int) -> None:
-        scores["plain"] = plain_sliding_window(plain, image, window, sizes.classes)
-
-    def run_ours(_: int) -> None:
-        scores["ours"] = class_scores(frozen.of(network), image, window)
-
-    seconds = take_turns({"plain": run_plain, "ours": run_ours}, rounds)
-    difference = (scores["plain"] - scores["ours"]).abs().max().item()
+    image = noise_image(height, width)
+    network = network_of(sizes).eval().to(DEVICE).to(memory_format=torch.channels_last)
+    frozen = Frozen(network)
+    with Apart(plain_windows, sizes, height, width, window) as plain:
+        seconds = take_turns(
+            {"plain": plain, "ours": lambda _: class_scores(frozen.of(network), image, window)}, rounds
+        )
+    expected = plain_sliding_window(network_of(sizes).eval().to(DEVICE), image, window, sizes.classes)
+    difference = (expected - class_scores(frozen.of(network), image, window)).abs().max().item()
     if difference > 1e-3:
         raise ValueError(f"scores differ by {difference}")
     what = f"sliding window {window} over {width}×{height}, {sizes.encoder}, fp32, scores equal to {difference:.0e}"

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 from baseline import plain_step
-from timing import Row, compare, spread, take_turns
+from timing import Apart, Row, compare, spread, take_turns
 from torch import Tensor, nn
 
 from prevmatch.bank import PreviousModels
@@ -174,18 +174,18 @@ def benchmark(
 
     The baseline's views are not counted, for its loader makes them; ours are. `partners` adds --partner batch.
     """
-    plain, forms = Plain(sizes, plain_dtype), {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
+    forms = {name: Ours(sizes, dtype) for name, dtype in dtypes.items()}
     if "fp32" in dtypes:
         forms["fp32, --guide_precision bf16"] = Ours(sizes, guide_dtype=torch.bfloat16)
     if partners:
         forms |= {f"{name}, --partner batch": Ours(sizes, dtype, "batch") for name, dtype in dtypes.items()}
-    streams = {r: plain.streams(r) for r in range(rounds + 1)}
     batches = {r: made_up_batch(sizes, r) for r in range(rounds + 1)}
-    contestants: dict[str, Callable[[int], object]] = {}
-    for n in (0, *drawn):
-        contestants[f"plain {n}"] = partial(run_plain, plain, n, streams)
-        contestants |= {f"{name} {n}": partial(run_ours, ours, n, batches) for name, ours in forms.items()}
-    seconds = take_turns(contestants, rounds)
+    with Apart(plain_steps, sizes, plain_dtype, rounds + 1) as plain:
+        contestants: dict[str, Callable[[int], object]] = {}
+        for n in (0, *drawn):
+            contestants[f"plain {n}"] = partial(plain, n)
+            contestants |= {f"{name} {n}": partial(run_ours, ours, n, batches) for name, ours in forms.items()}
+        seconds = take_turns(contestants, rounds)
     mean = {name: np.mean([seconds[f"{name} {n}"] for n in drawn], axis=0) for name in ("plain", *forms)}
     what, rows = f"{sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}", []
     for name in forms:
@@ -200,9 +200,11 @@ def benchmark(
     return rows
 
 
-def run_plain(plain: Plain, n: int, streams: dict[int, tuple[dict, dict, dict]], round_: int) -> None:
-    """The baseline's step of a round."""
-    plain(round_, n, streams[round_])
+def plain_steps(sizes: Sizes, dtype: torch.dtype, rounds: int) -> Callable[[int, int], None]:
+    """The baseline's step: a function of the number of previous models and of the round."""
+    plain = Plain(sizes, dtype)
+    streams = {r: plain.streams(r) for r in range(rounds)}
+    return lambda n, round_: plain(round_, n, streams[round_])
 
 
 def run_ours(ours: Ours, n: int, batches: dict[int, dict], round_: int) -> None:

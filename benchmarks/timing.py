@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,47 @@ def take_turns(
             if round_ >= warm:
                 seconds[name].append(time.perf_counter() - started)
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+class Apart:
+    """A function in a process of its own, for as long as the `with` lasts.
+
+    So the baseline has the memory settings of a plain program, whatever ours sets for itself.
+    """
+
+    def __init__(self, build: Callable[..., Callable], *arguments: Any):
+        """`build(*arguments)` makes the function there; what it takes and returns is pickled."""
+        context = get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, build, arguments))
+        self.process.start()
+        other.close()
+        self.pipe.recv()
+
+    def __enter__(self) -> "Apart":
+        return self
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's answer; raises EOFError if its process died."""
+        self.pipe.send(arguments)
+        return self.pipe.recv()
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+def _serve(pipe: Connection, build: Callable[..., Callable], arguments: tuple) -> None:
+    function = build(*arguments)
+    pipe.send(None)
+    while True:
+        try:
+            given = pipe.recv()
+        except EOFError:
+            return
+        answer = function(*given)
+        wait()
+        pipe.send(answer)
 
 
 def wait() -> None:

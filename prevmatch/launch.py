@@ -13,6 +13,7 @@ from torch.distributed.rendezvous import register_rendezvous_handler
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import ConfigError
+from prevmatch.memory import keep_freed_memory
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:
@@ -35,6 +36,8 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
         # the first one saved for its backward.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), *_meeting_place()],
     )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
         raise ConfigError(

@@ -16,6 +16,7 @@ from prevmatch.data.loading import load_source
 from prevmatch.errors import DataError
 from prevmatch.evaluate import evaluate
 from prevmatch.files import write_picture, write_text
+from prevmatch.memory import keep_freed_memory
 from prevmatch.metrics import iou
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
@@ -79,6 +80,8 @@ def score(
     several processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
     """
     state = PartialState()
+    if state.device.type == "cpu":
+        keep_freed_memory()
     with state.local_main_process_first():
         source = load_source(data)
     network = Segmenter.from_pretrained(model).to(state.device).to(memory_format=torch.channels_last)
