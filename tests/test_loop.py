@@ -315,6 +315,26 @@ def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     )
 
 
+def test_compiled_network_trains_alike(tiny_config, tiny_data, tmp_path, monkeypatch, one_thread):
+    # aot_eager traces and differentiates as `--dynamo_backend inductor` does, without a minute of compiling.
+    from torch._dynamo.utils import counters
+
+    losses = []
+    for backend in ("no", "aot_eager"):
+        counters.clear()
+        monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", backend)
+        config = dataclasses.replace(tiny_config, output_dir=tmp_path / backend, logging_steps=1)
+        AcceleratorState._reset_state(True)
+        try:
+            train(config, tiny_data)
+        finally:
+            AcceleratorState._reset_state(True)
+        assert (counters["stats"]["unique_graphs"] > 0) == (backend != "no")
+        assert counters["graph_break"] == {}
+        losses.append([line["loss"] for line in lines(config.output_dir) if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_tensorboard_gets_the_metrics(tiny_config, tiny_data):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     config = dataclasses.replace(tiny_config, report_to=("tensorboard",), epochs=1)

@@ -99,3 +99,10 @@ def test_frozen_weights_get_no_gradient():
     conv(images).sum().backward()
     assert images.grad is not None
     assert conv.weight.grad is None
+
+
+def test_a_bias_that_came_later_counts():
+    conv = quick(CASES["depthwise"][0])
+    conv.bias = nn.Parameter(torch.ones(4))
+    images = torch.zeros(1, 4, 9, 9)
+    assert torch.equal(conv(images), torch.ones(1, 4, 9, 9))
