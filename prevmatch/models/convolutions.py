@@ -34,6 +34,8 @@ def quicken(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is not nn.Conv2d or module.bias is not None or module.padding_mode != "zeros":
             continue
+        if isinstance(module.padding, str) or not all(k % 2 for k in module.kernel_size):
+            continue
         depthwise = module.groups == module.in_channels == module.out_channels > 1
         same = tuple(d * (k // 2) for d, k in zip(module.dilation, module.kernel_size, strict=True))
         dilated = max(module.dilation) > 1 and module.padding == same and max(module.stride) == 1

@@ -106,3 +106,18 @@ def test_a_bias_that_came_later_counts():
     conv.bias = nn.Parameter(torch.ones(4))
     images = torch.zeros(1, 4, 9, 9)
     assert torch.equal(conv(images), torch.ones(1, 4, 9, 9))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel": 3, "padding": "valid", "stride": 2, "groups": 4},
+        {"kernel": 2, "padding": 2, "dilation": 2, "groups": 4},
+        {"kernel": 3, "padding": 1, "dilation": 2},
+    ],
+    ids=["padding by name", "even kernel", "a size that changes"],
+)
+def test_convolutions_that_our_gradients_do_not_cover_stay_plain(options):
+    network = nn.Sequential(layer(4, 4, **options))
+    quicken(network)
+    assert type(network[0]) is nn.Conv2d
