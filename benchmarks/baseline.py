@@ -108,6 +108,11 @@ class PlainLabelled(Dataset):
         return {"image": plain_tensor(image), "mask": torch.from_numpy(np.array(mask)).long()}
 
 
+def full(logits: Tensor) -> Tensor:
+    """Logits in float32; in float64 where the network is."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def plain_pixel_loss(logits: Tensor, labels: Tensor, confidence: Tensor, ignore: Tensor, threshold: float) -> Tensor:
     """Cross-entropy where the pseudo-label is confident and the pixel real, over all real pixels."""
     loss = cross_entropy(logits, labels, reduction="none") * ((confidence >= threshold) & (ignore != IGNORE))
@@ -132,7 +137,7 @@ def plain_step(
     with torch.no_grad():
         network.eval()
         with autocast:
-            mixed_logits = network(mixed).float()
+            mixed_logits = full(network(mixed))
         network.train()
     strong = []
     for name, box in (("strong1", unlabelled["box1"]), ("strong2", unlabelled["box2"])):
@@ -141,21 +146,21 @@ def plain_step(
         strong.append(view)
     with autocast:
         logits, perturbed = network(torch.cat([labelled["image"], weak]), 0.5)
-        strong_logits = network(torch.cat(strong)).float().chunk(2)
-    labelled_logits, weak_logits = logits.float().chunk(2)
+        strong_logits = full(network(torch.cat(strong))).chunk(2)
+    labelled_logits, weak_logits = full(logits).chunk(2)
     supervised = cross_entropy(labelled_logits, labelled["mask"], ignore_index=IGNORE)
 
     guides = [(weak_logits.detach(), mixed_logits, thresholds[0], 1.0)]
     if members:
         with torch.no_grad(), autocast:
             both = torch.cat([weak, mixed])
-            answers = sum(share * member(both).float() for share, member in zip(shares, members, strict=True))
+            answers = sum(share * full(member(both)) for share, member in zip(shares, members, strict=True))
         guides.append((*answers.chunk(2), thresholds[1], weight))
     total, log = supervised, {"supervised": supervised.item()}
     for number, (own, other, threshold, factor) in enumerate(guides):
         confidence, labels = own.softmax(dim=1).max(dim=1)
         other_confidence, other_labels = other.softmax(dim=1).max(dim=1)
-        losses = [plain_pixel_loss(perturbed.float().chunk(2)[1], labels, confidence, unlabelled["ignore"], threshold)]
+        losses = [plain_pixel_loss(full(perturbed).chunk(2)[1], labels, confidence, unlabelled["ignore"], threshold)]
         for student, box in zip(strong_logits, (unlabelled["box1"], unlabelled["box2"]), strict=True):
             maps = []
             for outside, inside in (

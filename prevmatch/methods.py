@@ -15,7 +15,7 @@ from torch.nn.functional import nll_loss
 from prevmatch.config import TrainConfig
 from prevmatch.guides import Guide
 from prevmatch.losses import confidence_weighted
-from prevmatch.models.segmenter import enlarge
+from prevmatch.models.segmenter import at_least_float32, enlarge
 from prevmatch.views import Views, paste
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -65,7 +65,7 @@ class PseudoLabels(NamedTuple):
     labels: Tensor
     """Class ids (B, H, W), int64."""
     confidence: Tensor
-    """Probability of that class (B, H, W), float32."""
+    """Probability of that class (B, H, W), float32 or more precise."""
     valid: Tensor
     """False on padding (B, H, W), bool."""
 
@@ -132,7 +132,7 @@ def step(
 
 
 def _pseudo_labels(logits: Tensor, valid: Tensor) -> PseudoLabels:
-    confidence, labels = logits.float().softmax(dim=1).max(dim=1)
+    confidence, labels = at_least_float32(logits).softmax(dim=1).max(dim=1)
     return PseudoLabels(labels, confidence, valid)
 
 

@@ -1,4 +1,4 @@
-"""The step with all its shortcuts learns what the plain transcription in benchmarks/baseline.py learns."""
+"""The step with all its shortcuts learns in float32 what benchmarks/baseline.py, written plainly, does in float64."""
 
 import sys
 from contextlib import nullcontext
@@ -77,6 +77,8 @@ def fast_curve(network, previous):
 
 
 def plain_curve(network, previous):
+    """In float64, so that what the two curves differ by is the fast path's own rounding, on any processor."""
+    network = network.double()
     optimizer, twin, members, curve = sgd(network), PreviousModels(3, seed=5), [], []
     for number in range(STEPS):
         twin.push(network)
@@ -84,6 +86,7 @@ def plain_curve(network, previous):
         torch.manual_seed(number)
         batch = batch_of(number)
         views = build_views(batch, 2, seed=0, normalize=network.normalize)
+        assert views.weak.dtype == torch.float64
         strong = {f"strong{i + 1}": view for i, view in enumerate(views.strong)}
         boxes = {f"box{i + 1}": box.float() for i, box in enumerate(views.boxes)}
         ignore, partner_ignore = (torch.where(batch[name], 0, 255) for name in ("valid", "partner_valid"))
@@ -103,7 +106,8 @@ def plain_curve(network, previous):
 @pytest.mark.parametrize("previous", [False, True], ids=["unimatch", "prevmatch"])
 def test_fast_and_plain_path_have_one_loss_curve(network, previous):
     plain, fast = plain_curve(deepcopy(network), previous), fast_curve(network, previous)
-    assert plain == pytest.approx(fast, rel=1e-3)
+    assert fast[0] == pytest.approx(plain[0], rel=1e-6)
+    assert fast == pytest.approx(plain, rel=2e-3)  # each step enlarges what the one before it rounded
     assert abs(fast[0] - fast[-1]) > 0.01
 
 

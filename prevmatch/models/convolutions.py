@@ -92,11 +92,12 @@ def _native(
 def _depthwise(
     gradient: Tensor, images: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: tuple, needed: list
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of a depthwise convolution, in float32, and without dilation.
+    """Gradients of a depthwise convolution, in no less than float32, and without dilation.
 
     A dilated convolution is a plain one on each of the phases of its images: every dilation-th row and column.
     """
-    gradient, images, weight, size = gradient.float(), images.float(), weight.float(), images.shape[-2:]
+    size, precise = images.shape[-2:], torch.promote_types(gradient.dtype, torch.float32)
+    gradient, images, weight = gradient.to(precise), images.to(precise), weight.to(precise)
     if max(dilation) > 1:
         gradient, images = _phases(gradient, dilation), _phases(images, dilation)
         padding = tuple(p // d for p, d in zip(padding, dilation, strict=True))

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from prevmatch.config import SegmenterConfig
 from prevmatch.models.convolutions import QuickConv2d
-from prevmatch.models.segmenter import Segmenter, enlarge
+from prevmatch.models.segmenter import Segmenter, at_least_float32, enlarge
 
 LINEAR = (nn.Conv2d, Conv2dSame, QuickConv2d)
 """Convolutions that are linear in the weights as stored: others (weight standardisation) are left alone."""
@@ -38,9 +38,9 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def frozen_logits(skeleton: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Eval-mode logits (B, C, about H/4, about W/4) in float32 for normalised images (B, 3, H, W), by the network with
-    `tensors`."""
-    return functional_call(skeleton, tensors, (images,), {"enlarged": False}).float()
+    """Eval-mode logits (B, C, about H/4, about W/4) for normalised images (B, 3, H, W), by the network with `tensors`;
+    float32 or more precise."""
+    return at_least_float32(functional_call(skeleton, tensors, (images,), {"enlarged": False}))
 
 
 class Folding(NamedTuple):

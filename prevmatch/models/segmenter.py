@@ -34,6 +34,11 @@ from prevmatch.pictures import overlay
 from prevmatch.predict import ImageLike, predict, read_rgb, segments
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precisions as float32; what is more precise stays as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def enlarge(logits: Tensor, images: Tensor) -> Tensor:
     """Logits (B, C, h, w) at the size of images (B, 3, H, W)."""
     # Contiguous: in channels_last a CPU's softmax over classes takes three times as long.
