@@ -155,7 +155,8 @@ def plain_step(
         with torch.no_grad(), autocast:
             both = torch.cat([weak, mixed])
             answers = sum(share * full(member(both)) for share, member in zip(shares, members, strict=True))
-        guides.append((*answers.chunk(2), thresholds[1], weight))
+            first, second = torch.as_tensor(answers).chunk(2)
+        guides.append((first, second, thresholds[1], weight))
     total, log = supervised, {"supervised": supervised.item()}
     for number, (own, other, threshold, factor) in enumerate(guides):
         confidence, labels = own.softmax(dim=1).max(dim=1)

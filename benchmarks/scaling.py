@@ -17,7 +17,7 @@ from loading import encoded
 from steps import Ours, Sizes, made_up_batch, run_ours
 from timing import take_turns
 
-from prevmatch.swap import pack
+from prevmatch.run.swap import pack
 
 RUN = """
 import dataclasses, sys, torch

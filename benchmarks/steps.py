@@ -20,7 +20,7 @@ from prevmatch.losses import cross_entropy
 from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.swap import Swap, pack
+from prevmatch.run.swap import Swap, pack
 from prevmatch.views import build_views
 
 LAMBDA = 0.5

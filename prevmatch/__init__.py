@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from prevmatch.config import TrainConfig as TrainConfig
     from prevmatch.loop import train as train
     from prevmatch.models.segmenter import Segmenter as Segmenter
-    from prevmatch.results import TrainResult as TrainResult
+    from prevmatch.run.results import TrainResult as TrainResult
 
 __version__ = "0.1.0"
 __all__ = ["Segmenter", "TrainConfig", "TrainResult", "train"]
@@ -16,7 +16,7 @@ __all__ = ["Segmenter", "TrainConfig", "TrainResult", "train"]
 _HOMES = {
     "Segmenter": "prevmatch.models.segmenter",
     "TrainConfig": "prevmatch.config",
-    "TrainResult": "prevmatch.results",
+    "TrainResult": "prevmatch.run.results",
     "train": "prevmatch.loop",
 }
 _MODULES = ("bank", "config", "evaluate", "guides", "losses", "methods", "metrics", "schedule", "views")

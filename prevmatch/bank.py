@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from prevmatch.models.frozen import tensors_of
-from prevmatch.swap import Packed, pack
+from prevmatch.run.swap import Packed, pack
 
 
 class PreviousModels:

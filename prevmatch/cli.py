@@ -58,7 +58,7 @@ def compare(
         output_dir: Where TABLE.md and the pictures go.
         count: How many validation images to show.
     """
-    from prevmatch.compare import compare as compare_runs
+    from prevmatch.studies.compare import compare as compare_runs
 
     print(compare_runs(runs, output_dir, count=count))
     print(f"\npictures: {output_dir}")
@@ -90,7 +90,7 @@ def prepare(
         rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
         push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
     """
-    from prevmatch.data.loading import load_source
+    from prevmatch.data.from_settings import load_source
     from prevmatch.data.prepare import COUNTS, Preparation, check_counts, push
     from prevmatch.data.prepare import prepare as write
 
@@ -114,7 +114,7 @@ def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
         file: A released .pth file; read weights-only.
         output_dir: Where the model folder goes.
     """
-    from prevmatch.convert import convert as convert_checkpoint
+    from prevmatch.use.convert import convert as convert_checkpoint
 
     print(convert_checkpoint(file, output_dir))
 
@@ -141,7 +141,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from prevmatch.scoring import of_run, score, write_evaluation
+    from prevmatch.use.scores import of_run, score, write_evaluation
 
     if save_maps and output_dir is None:
         raise ConfigError("--save_maps needs --output_dir, where the maps go")
@@ -182,7 +182,7 @@ def predict(
 
     from prevmatch.models.saved import best_of_run
     from prevmatch.models.segmenter import Segmenter
-    from prevmatch.predict_files import find_inputs, predict_files
+    from prevmatch.use.predict_files import find_inputs, predict_files
 
     wanted: dict[MapKind, bool] = {"ids": ids, "colour_map": colour_map, "overlay": overlay}
     kinds = [kind for kind, given in wanted.items() if given] or list(wanted)
@@ -205,10 +205,10 @@ def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output:
         format: ONNX (needs the extra `export`), TorchScript, or a program of torch.export.
         output: The file to write.
     """
-    from prevmatch.export import CHECKED_SIZES
-    from prevmatch.export import export as write
     from prevmatch.models.saved import best_of_run
     from prevmatch.models.segmenter import Segmenter
+    from prevmatch.use.export import CHECKED_SIZES
+    from prevmatch.use.export import export as write
 
     difference = write(Segmenter.from_pretrained(best_of_run(model)), format, output)
     print(f"{output}: logits differ by at most {difference:.2g} from the model's at {len(CHECKED_SIZES)} sizes")
@@ -221,7 +221,7 @@ def table(plan: tyro.conf.OmitArgPrefixes[TableConfig], *, only_plan: bool = Fal
         plan: What to run.
         only_plan: Show the plan and the table of what is done, and stop.
     """
-    from prevmatch.reproduce import reproduce
+    from prevmatch.studies.reproduce import reproduce
 
     print(f"\n{reproduce(plan, only_plan=only_plan)}\nwritten to {plan.results_dir / 'TABLE.md'}")
 
@@ -248,8 +248,8 @@ def push(
         space: Also write a folder that is ready to become a Gradio Space for the model.
         output_dir: Where that folder goes; by default FOLDER-space beside the folder.
     """
-    from prevmatch.hub import push as push_model
-    from prevmatch.space import write_space
+    from prevmatch.share.hub import push as push_model
+    from prevmatch.share.space import write_space
 
     repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples)
     print(address)
@@ -266,7 +266,7 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
     Args:
         run: The run's output folder.
     """
-    from prevmatch.report_page import write_report
+    from prevmatch.share.report_page import write_report
 
     print(write_report(run))
 

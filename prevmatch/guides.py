@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prevmatch.bank import PreviousModels
 from prevmatch.config import Weighting
-from prevmatch.swap import Swap
+from prevmatch.run.swap import Swap
 
 Answer = tuple[Tensor | None, Tensor | None]
 """Logits (B, C, h, w) for the weak images, and (P, C, h, w) for the CutMix partners it was asked for, if any; the step

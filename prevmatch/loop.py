@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from prevmatch.bank import PreviousModels
-from prevmatch.closing import close
 from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.loader import (
     TripleDataset,
     TripleSampler,
@@ -26,29 +26,29 @@ from prevmatch.data.loader import (
     loader_deaths_named,
     training_loader,
 )
-from prevmatch.data.loading import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
 from prevmatch.evaluate import Network, evaluate
-from prevmatch.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
-from prevmatch.fitting import fit
 from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
-from prevmatch.hub import check_can_push
-from prevmatch.keeper import Keeper
-from prevmatch.launch import start_accelerator
-from prevmatch.logbook import Logbook
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.panels import draw_panel
-from prevmatch.results import TrainResult, open_output_dir, report
+from prevmatch.run.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
+from prevmatch.run.fitting import fit
+from prevmatch.run.launch import start_accelerator
+from prevmatch.run.logbook import Logbook
+from prevmatch.run.results import TrainResult, open_output_dir, report
+from prevmatch.run.resume import Keeper
+from prevmatch.run.state import TrainState
+from prevmatch.run.stopping import StopRequest
+from prevmatch.run.swap import Swap
 from prevmatch.schedule import poly, triangle
-from prevmatch.state import TrainState
-from prevmatch.stopping import StopRequest
-from prevmatch.swap import Swap
+from prevmatch.share.closing import close
+from prevmatch.share.hub import check_can_push
+from prevmatch.share.panels import draw_panel
 from prevmatch.views import build_views
 
 

@@ -12,7 +12,7 @@ from data.test_custom import make as make_custom
 from golden_files import SMALL, released_file
 
 from prevmatch.config import DataConfig
-from prevmatch.data.loading import load_source
+from prevmatch.data.from_settings import load_source
 
 ROOT = Path(__file__).parents[1]
 TINY = (

@@ -9,6 +9,7 @@ import torch
 from golden_files import SMALL, full_folder, published_network
 from torch.nn.functional import conv2d
 
+from prevmatch.data.palettes import CITYSCAPES_PALETTE, voc_palette
 from prevmatch.evaluate import sliding_window
 from prevmatch.guides import previous_models_as_guide, student_as_guide
 from prevmatch.losses import confidence_weighted, cross_entropy, ohem_cross_entropy
@@ -17,7 +18,6 @@ from prevmatch.metrics import confusion_matrix, iou
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.published import published_name
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.palettes import CITYSCAPES_PALETTE, voc_palette
 from prevmatch.schedule import poly, triangle
 from prevmatch.views import Views, paste
 

@@ -17,7 +17,7 @@ from prevmatch.data.sources import table
 from prevmatch.errors import ConfigError, DataError, TrainingError
 from prevmatch.evaluate import evaluate
 from prevmatch.loop import joins_bank
-from prevmatch.state import TrainState
+from prevmatch.run.state import TrainState
 
 
 def lines(folder):
@@ -269,7 +269,7 @@ def test_error_in_a_loader_worker_is_one_line_with_the_file(tiny_config, tiny_so
 
 
 def test_tracker_that_is_not_installed_is_an_error(tiny_config, tiny_data, monkeypatch):
-    monkeypatch.setattr("prevmatch.launch.find_spec", lambda name: None)
+    monkeypatch.setattr("prevmatch.run.launch.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         train(dataclasses.replace(tiny_config, report_to=("wandb",)), tiny_data)
 

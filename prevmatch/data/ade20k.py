@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from prevmatch.config import IGNORE_INDEX
-from prevmatch.data.folders import paired, require
 from prevmatch.data.images import image_files
+from prevmatch.data.pairs import paired, require
 from prevmatch.data.sources import Source
 
 CLASSES = (

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.folders import paired
 from prevmatch.data.images import image_files
+from prevmatch.data.pairs import paired
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 

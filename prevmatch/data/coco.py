@@ -4,12 +4,12 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.folders import paired, require
 from prevmatch.data.images import image_files
 from prevmatch.data.instances import BACKGROUND, blank, read_annotations
+from prevmatch.data.pairs import paired, require
+from prevmatch.data.palettes import voc_colours
 from prevmatch.data.sources import Source, table
 from prevmatch.errors import DataError
-from prevmatch.palettes import voc_colours
 
 CLASSES = (
     BACKGROUND, "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",

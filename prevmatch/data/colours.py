@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.palettes import CITYSCAPES_PALETTE, voc_colours
 from prevmatch.errors import DataError
-from prevmatch.palettes import CITYSCAPES_PALETTE, voc_colours
 
 RGB = tuple[int, int, int]
 VOC_BORDER = (224, 224, 192)

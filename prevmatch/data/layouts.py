@@ -10,9 +10,9 @@ from prevmatch.data.colours import read_colours
 from prevmatch.data.images import image_files
 from prevmatch.data.instances import read_annotations
 from prevmatch.data.lists import first_five
+from prevmatch.data.palettes import voc_colours
 from prevmatch.data.sources import RGB, table
 from prevmatch.errors import DataError
-from prevmatch.palettes import voc_colours
 
 IGNORED_NAMES = ("ignore", "__ignore__", "void")
 HELP = (

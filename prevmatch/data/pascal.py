@@ -4,11 +4,11 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.folders import paired, require
 from prevmatch.data.lists import first_five, read_list
+from prevmatch.data.pairs import paired, require
+from prevmatch.data.palettes import voc_colours
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
-from prevmatch.palettes import voc_colours
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -20,7 +20,7 @@ from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
-from prevmatch.files import write_text
+from prevmatch.writing import write_text
 
 COUNTS = {
     "pascal": (10_582, 1_449),

@@ -5,11 +5,11 @@ from pathlib import Path
 import datasets
 
 from prevmatch.data.instances import is_annotation
+from prevmatch.data.palettes import voc_colours
 from prevmatch.data.reading import open_cell
 from prevmatch.data.sources import FEATURES, RGB, Source
 from prevmatch.data.splits import has_mask
 from prevmatch.errors import ConfigError, DataError
-from prevmatch.palettes import voc_colours
 
 TRAIN, VAL, BARE = ("train",), ("validation", "val", "valid", "test"), ("unlabelled", "unlabeled", "unsupervised")
 

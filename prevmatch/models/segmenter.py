@@ -15,8 +15,6 @@ from torch.nn.functional import dropout2d, interpolate
 
 from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.errors import CheckpointError, ConfigError
-from prevmatch.files import replace_folder
-from prevmatch.models.convolutions import quicken
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
 from prevmatch.models.encoder import build_encoder
 from prevmatch.models.saved import (
@@ -30,8 +28,10 @@ from prevmatch.models.saved import (
     read_config,
     read_weights,
 )
-from prevmatch.pictures import overlay
-from prevmatch.predict import ImageLike, predict, read_rgb, segments
+from prevmatch.run.convolutions import quicken
+from prevmatch.share.pictures import overlay
+from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
+from prevmatch.writing import replace_folder
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class Segmenter(nn.Module):
         A repository without a card gets one; `prevmatch push` writes one with what is known of a run. Raises
         CheckpointError if the Hub cannot be reached or refuses; the same call then tries again.
         """
-        from prevmatch.hub import collect, first_line, send
+        from prevmatch.share.hub import collect, first_line, send
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(Path(folder) / "model")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from prevmatch.palettes import voc_palette
+from prevmatch.data.palettes import voc_palette
 
 SIZES = ((37, 29), (29, 41), (48, 33))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from data.raw_layouts import halves, mask, photo
 from prevmatch.config import DataConfig
 from prevmatch.data.custom import classes_in
-from prevmatch.data.loading import load_training_data
+from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.reading import read_mask, read_pair
 from prevmatch.errors import ConfigError, DataError
 

@@ -10,7 +10,7 @@ from PIL import Image
 from data.raw_layouts import make_ade20k, make_cityscapes, make_coco, make_pascal
 from data.test_custom import make as make_custom
 from prevmatch.config import DataConfig
-from prevmatch.data.loading import load_source, load_training_data
+from prevmatch.data.from_settings import load_source, load_training_data
 from prevmatch.data.prepare import Preparation, check_counts, prepare
 from prevmatch.data.reading import read_pair
 from prevmatch.errors import DataError

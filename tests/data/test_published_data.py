@@ -7,7 +7,7 @@ import pytest
 
 from data.raw_layouts import make_ade20k, make_cityscapes, make_coco, make_pascal
 from prevmatch.config import DataConfig
-from prevmatch.data.loading import KNOWN, load_source, load_training_data
+from prevmatch.data.from_settings import KNOWN, load_source, load_training_data
 from prevmatch.data.reading import read_mask, read_pair
 from prevmatch.errors import DataError
 

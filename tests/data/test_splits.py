@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from prevmatch.config import DataConfig, TrainConfig
-from prevmatch.data.loading import labelled_ids, load_training_data
+from prevmatch.data.from_settings import labelled_ids, load_training_data
 from prevmatch.data.reading import read_mask
 from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
 from prevmatch.errors import ConfigError, DataError

@@ -17,7 +17,7 @@ import prevmatch.loop
 from prevmatch.bank import PreviousModels
 from prevmatch.data.loader import evaluation_loader
 from prevmatch.data.shapes import load_shapes
-from prevmatch.launch import start_accelerator
+from prevmatch.run.launch import start_accelerator
 from prevmatch.models.frozen import Frozen
 
 folder = Path({folder!r})

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults.runs import finish, killed_and_resumed, outcome
-from prevmatch.checkpoint import newest
+from prevmatch.run.checkpoint import newest
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ from prevmatch.data.reading import read_image, read_mask
 from prevmatch.data.sources import Source, table
 from prevmatch.data.splits import amount, every_nth
 from prevmatch.errors import PrevMatchError
-from prevmatch.files import damage
 from prevmatch.models.published import read_released
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.writing import damage
 
 FUZZ = settings(max_examples=60, deadline=2000, suppress_health_check=list(HealthCheck), derandomize=True)
 EMPTY = table([], [], [])

@@ -26,10 +26,10 @@ def test_run_killed_three_times_ends_bit_identical(whole, tmp_path):
 # Kill exactly there: within an epoch, while a checkpoint is written, in an evaluation, before the best model is kept.
 PLACES = {
     "step": "import prevmatch.loop as m; name = 'step'; at = 7",
-    "write": "import prevmatch.checkpoint as m; name = 'write_manifest'; at = 4",
-    "rename": "import prevmatch.files as m; name = '_flush'; at = 6",
+    "write": "import prevmatch.run.checkpoint as m; name = 'write_manifest'; at = 4",
+    "rename": "import prevmatch.writing as m; name = '_flush'; at = 6",
     "evaluation": "import prevmatch.loop as m; name = 'score'; at = 2",
-    "records": "import prevmatch.keeper as m; name = 'Keeper.save_best'; at = 2",
+    "records": "import prevmatch.run.resume as m; name = 'Keeper.save_best'; at = 2",
 }
 KILL = """
 {place}
@@ -103,7 +103,7 @@ def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, tmp
     names = sorted(path.relative_to(last_checkpoint(folder)) for path in last_checkpoint(folder).rglob("*")
                    if path.is_file())  # fmt: skip
     assert len(names) >= 7
-    from prevmatch.checkpoint import newest
+    from prevmatch.run.checkpoint import newest
 
     for name in names:
         path = last_checkpoint(folder) / name

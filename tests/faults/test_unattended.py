@@ -37,7 +37,7 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path):
 def test_full_disk_during_a_checkpoint_is_told_and_training_goes_on(tmp_path):
     folder = tmp_path / "run"
     before = """
-import prevmatch.checkpoint as c
+import prevmatch.run.checkpoint as c
 real, calls = c.write, []
 def full(snapshot, folder):
     calls.append(None)

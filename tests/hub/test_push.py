@@ -15,8 +15,8 @@ from PIL import Image
 
 from prevmatch import Segmenter, train
 from prevmatch.errors import ConfigError
-from prevmatch.files import write_text
-from prevmatch.space import write_space
+from prevmatch.share.space import write_space
+from prevmatch.writing import write_text
 
 FILES = {"README.md", "config.json", "model.safetensors"}
 TINY = (
@@ -226,7 +226,7 @@ def test_space_replaces_an_earlier_one_and_nothing_else(run, tmp_path):
 
 
 def test_app_is_built_of_gradio_parts_that_it_imports_only_as_a_program(monkeypatch):
-    path = Path(__file__).parents[2] / "prevmatch/templates/app.py"
+    path = Path(__file__).parents[2] / "prevmatch/share/templates/app.py"
     spec = importlib.util.spec_from_file_location("app", path)
     monkeypatch.setitem(sys.modules, "gradio", None)  # an import of it would fail
     module = importlib.util.module_from_spec(spec)

@@ -1,0 +1,153 @@
+"""The output folder of a run: config.json at the start, result.json at the end."""
+
+import dataclasses
+import json
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
+from prevmatch.run.launch import resumes
+from prevmatch.run.state import TrainState
+from prevmatch.run.summary import summary
+from prevmatch.writing import locked, recover_folder, write_text
+
+RUN_FILES = (
+    "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to; mIoU in %, averaged over all classes."""
+
+    best_miou: float
+    best_epoch: int
+    final_miou: float
+    class_iou: dict[str, float]
+    """IoU in % of each class at the best epoch."""
+    seconds_per_iteration: float
+    """Mean over all training iterations, loading included, evaluation not."""
+    output_dir: Path
+
+
+@contextmanager
+def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the folder for this run: create it, write config.json, and say what is going to be trained.
+
+    Raises ConfigError if the folder cannot be written, is held by another run, or has one that may not be replaced.
+    """
+    folder = config.output_dir
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder))
+                _make_room(config)
+                write_text(folder / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+            except OSError as error:
+                raise ConfigError(
+                    f"output_dir {folder} cannot be written ({error.strerror}); choose another"
+                ) from error
+        accelerator.wait_for_everyone()
+        accelerator.print(summary(config, data, accelerator.num_processes))
+        accelerator.print(
+            f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}; "
+            f"output in {folder}"
+        )
+        settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
+        accelerator.init_trackers("prevmatch", config=settings)
+        yield
+
+
+def _make_room(config: TrainConfig) -> None:
+    """Remove an earlier run if it may be; put back what a killed one had moved away."""
+    folder = config.output_dir
+    for name in ("best", "checkpoints"):
+        recover_folder(folder / name)
+    earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if resumes(config) and any(folder.glob("checkpoints/step_*")):
+        return
+    if earlier and not (config.overwrite_output_dir or resumes(config)):
+        raise ConfigError(
+            f"{folder} already holds a run ({earlier[0].name}); go on with --resume, choose another --output_dir, or "
+            "add --overwrite_output_dir"
+        )
+    for path in earlier:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def report(
+    state: TrainState, config: TrainConfig, data: TrainingData, accelerator: Accelerator, *, iterations: int
+) -> TrainResult:
+    """Sum a run up and write result.json: scores, settings, and where and with which code they were measured."""
+    result = TrainResult(
+        best_miou=state.best_miou,
+        best_epoch=state.best_epoch,
+        final_miou=state.final_miou,
+        class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
+        seconds_per_iteration=state.seconds / iterations,
+        output_dir=config.output_dir,
+    )
+    if accelerator.is_main_process:
+        content = {
+            **dataclasses.asdict(result),
+            "output_dir": str(result.output_dir),
+            "seconds": state.seconds,
+            "labelled": len(data.labelled),
+            "unlabelled": len(data.unlabelled),
+            "validation": len(data.val),
+            "command": command(accelerator),
+            "config": config.to_json(),
+            "environment": environment(accelerator),
+        }
+        write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
+    return result
+
+
+def command(accelerator: Accelerator) -> str:
+    """How this program was started, as a shell line; empty where it was no script (a notebook, `python -c`)."""
+    script = sys.argv[0] if sys.argv else ""
+    if not script.endswith(".py"):
+        return ""
+    processes = accelerator.num_processes
+    several = ["--num_processes", str(processes)] if processes > 1 else []
+    return shlex.join(["accelerate", "launch", *several, *sys.argv])
+
+
+def environment(accelerator: Accelerator) -> dict[str, str | int]:
+    """Machine, libraries and code version."""
+    device = accelerator.device
+    packages = ("prevmatch", "torch", "accelerate", "timm", "datasets")
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """Commit of the code, marked if the tree has changes; empty outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

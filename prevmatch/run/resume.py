@@ -1,0 +1,187 @@
+"""When a run saves and how it goes on: checkpoints written beside training, the newest whole one found again."""
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from prevmatch.bank import PreviousModels
+from prevmatch.config import TrainConfig
+from prevmatch.data.sources import TrainingData
+from prevmatch.errors import CheckpointError, ConfigError, Stopped
+from prevmatch.models.segmenter import Segmenter
+from prevmatch.run import checkpoint
+from prevmatch.run.launch import resumes
+from prevmatch.run.logbook import Logbook
+from prevmatch.run.state import TrainState
+
+FREE = (
+    "output_dir", "overwrite_output_dir", "resume", "data_dir", "dataset_name", "splits_dir", "num_workers",
+    "report_to", "checkpointing_steps", "save_total_limit", "max_hours", "nonfinite", "nonfinite_limit",
+    "panel_every", "push_to_hub", "hub_model_id", "hub_private",
+)  # fmt: skip
+"""Settings that a resumed run may change; the data itself is compared by its ids."""
+
+
+class Keeper:
+    """Saves and restores one run; use as a context manager, which waits for what is still being written."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        accelerator: Accelerator,
+        student: Segmenter,
+        optimizer: torch.optim.Optimizer,
+        bank: PreviousModels,
+        logbook: Logbook,
+    ):
+        self.config, self.accelerator, self.logbook = config, accelerator, logbook
+        self.student, self.optimizer, self.bank = student, optimizer, bank
+        self.folder = config.output_dir / "checkpoints"
+        self.identity = {
+            "config": config.to_json(),
+            "data": _fingerprint(data),
+            "processes": accelerator.num_processes,
+        }
+        self.writer = ThreadPoolExecutor(1)
+        self.writing: tuple[int, Future[None]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.finish_writing()
+        self.writer.shutdown()
+
+    def save_if_due(self, state: TrainState) -> None:
+        """Save within an epoch, every `checkpointing_steps` optimiser steps."""
+        every = self.config.checkpointing_steps
+        if every is not None and state.step % every == 0:
+            self.save(state)
+
+    def save_best(self, state: TrainState) -> None:
+        """Keep the network as the best one if the score is a new best."""
+        if state.improved and self.accelerator.is_main_process:
+            self.student.save_pretrained(self.config.output_dir / "best")
+
+    def save(self, state: TrainState, *, wait: bool = False) -> None:
+        """Save the run, in all processes together; only copying to host memory makes training wait.
+
+        A checkpoint that cannot be written is told and does not end the run, unless `wait` says that it matters.
+        """
+        several = self.accelerator.num_processes > 1
+        ranks = gather_object([checkpoint.own_state(self.student, buffers=several)])
+        pending = gather_object([self.logbook.to_json()])
+        if not self.accelerator.is_main_process:
+            return
+        self.finish_writing()
+        snapshot = checkpoint.take_snapshot(
+            self.student,
+            self.optimizer,
+            self.bank,
+            ranks=ranks,
+            metrics=self.logbook.content(),
+            state=self.identity | {"state": state.to_json(), "pending": pending, "scaler": self._scaler_state()},
+        )
+        self.writing = (state.step, self.writer.submit(self._write, snapshot, state.step))
+        if wait:
+            self.finish_writing(strict=True)
+
+    def end_if(self, asked: bool, reason: str | None, state: TrainState) -> None:
+        """Save the run and end it by raising Stopped, if it was asked to end."""
+        if asked:
+            self.save(state, wait=True)
+            raise Stopped(
+                f"{reason}, after step {state.step}; the same command with --resume goes on from {self.folder}"
+            )
+
+    def finish_writing(self, *, strict: bool = False) -> None:
+        """Wait for the checkpoint that is being written; if it failed, tell so, or raise CheckpointError."""
+        if self.writing is None:
+            return
+        step, future = self.writing
+        self.writing = None
+        try:
+            future.result()
+        except (OSError, SafetensorError, CheckpointError) as error:
+            problem = f"the checkpoint after step {step} could not be written ({error}); the ones before it stay"
+            if strict:
+                raise CheckpointError(problem) from error
+            self.tell(f"WARNING: {problem}, training goes on")
+
+    def tell(self, line: str) -> None:
+        """Print a line above the progress bar, once."""
+        if self.accelerator.is_main_process:
+            tqdm.write(line)
+
+    def resume(self, batches_per_epoch: int) -> TrainState:
+        """Restore the newest whole checkpoint and return where the run was; a new state where there is none.
+
+        Raises ConfigError if it is of other settings or data, CheckpointError if none is whole.
+        """
+        found = self._find() if resumes(self.config) else None
+        if found is None:
+            return TrainState()
+        saved = checkpoint.read_state(found)
+        state = TrainState.from_json(saved["state"])
+        different = checkpoint.differing(self.identity["config"], saved["config"], FREE)
+        if different:
+            raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
+        if saved["data"] != self.identity["data"]:
+            raise ConfigError(f"{found} was made with other images or another split; use those to resume")
+        checkpoint.restore(found, self.student, self.optimizer, self.bank, rank=self.accelerator.process_index)
+        if self.accelerator.scaler is not None and saved["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.tell(f"resumed after step {state.step} from {found}")
+        if saved["processes"] != self.accelerator.num_processes:
+            self._translate(state, saved["processes"], batches_per_epoch)
+        batches = state.epoch * batches_per_epoch + state.batch
+        # A process that the checkpoint does not know goes on with the last one's share.
+        pending = saved["pending"][min(self.accelerator.process_index, saved["processes"] - 1)]
+        self.logbook.resume(pending, (found / "metrics.jsonl").read_bytes(), batches=batches)
+        return state
+
+    def _translate(self, state: TrainState, processes: int, batches_per_epoch: int) -> None:
+        """Place the run where as many samples are done, in batches of another number of processes."""
+        accumulation = self.config.gradient_accumulation_steps
+        batch = state.batch * processes // self.accelerator.num_processes
+        state.batch = min(batch // accumulation * accumulation, batches_per_epoch)
+        state.step = state.epoch * -(-batches_per_epoch // accumulation) + state.batch // accumulation
+        self.tell(
+            f"NOTE: saved by {processes} processes, it goes on in {self.accelerator.num_processes}: not the same run "
+            "bit by bit"
+        )
+
+    def _find(self) -> Path | None:
+        """The newest whole checkpoint, as the main process sees it; an error there is raised everywhere."""
+        answer: list = [None]
+        if self.accelerator.is_main_process:
+            try:
+                answer = [checkpoint.newest(self.folder, self.tell)]
+            except CheckpointError as error:
+                answer = [error]
+        found = broadcast_object_list(answer)[0]
+        if isinstance(found, CheckpointError):
+            raise found
+        if found is None:
+            self.tell(f"there is no checkpoint in {self.folder}; starting anew")
+        return found
+
+    def _write(self, snapshot: checkpoint.Snapshot, step: int) -> None:
+        checkpoint.write(snapshot, checkpoint.folder_of(self.folder, step))
+        checkpoint.prune(self.folder, self.config.save_total_limit)
+
+    def _scaler_state(self) -> dict:
+        return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+
+
+def _fingerprint(data: TrainingData) -> str:
+    ids = [data.source.class_names, data.labelled["id"][:], data.unlabelled["id"][:], data.val["id"][:]]
+    return hashlib.sha256(repr(ids).encode()).hexdigest()

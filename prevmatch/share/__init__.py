@@ -1,0 +1,1 @@
+"""What others see: pictures, curves, panels, the report page, the Hub."""

@@ -1,0 +1,1 @@
+"""What several runs say together: comparisons and the published tables."""

@@ -1,0 +1,83 @@
+"""Putting finished runs side by side: one table of their scores, and pictures of what each model sees."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.reading import read_pair
+from prevmatch.data.sources import TrainingData
+from prevmatch.errors import DataError
+from prevmatch.models.segmenter import Segmenter
+from prevmatch.share.pictures import colour_mask, grid, legend, stacked
+from prevmatch.writing import write_text
+
+ROWS_PER_SHEET = 4
+
+
+def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12) -> str:
+    """Write TABLE.md and side-by-side pictures of `count` validation images to output_dir; returns the table.
+
+    The runs must be finished and of one data set. Raises DataError where one has no result.json.
+    """
+    if not runs:
+        raise DataError("no run is named; give the output folders of finished runs")
+    results = [_read_result(run) for run in runs]
+    kinds = {(r["config"]["dataset"], tuple(r["class_iou"])) for r in results}
+    if len(kinds) > 1:
+        raise DataError("the runs are of different data sets; compare runs of one")
+    table = score_table(results)
+    config = TrainConfig.from_json(results[0]["config"])
+    data = load_training_data(config)
+    models = [Segmenter.from_pretrained(run / "best") for run in runs]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    captions = ["image", "truth", *(_name(result) for result in results)]
+    chosen = np.linspace(0, len(data.val) - 1, min(count, len(data.val))).round().astype(int)
+    rows = [_row(data, int(index), models, config.image_size) for index in chosen]
+    for start in range(0, len(rows), ROWS_PER_SHEET):
+        sheet = grid(rows[start : start + ROWS_PER_SHEET], captions)
+        names = legend(data.source.class_names, data.source.palette, width=sheet.width)
+        stacked(sheet, names).save(output_dir / f"side_by_side_{start // ROWS_PER_SHEET + 1}.png")
+    write_text(output_dir / "TABLE.md", table + "\n")
+    return table
+
+
+def score_table(results: Sequence[dict]) -> str:
+    """A Markdown table of the runs' scores, from the contents of their result.json."""
+    lines = [
+        f"{results[0]['labelled']} labelled and {results[0]['unlabelled']} unlabelled images; "
+        f"mIoU in % on {results[0]['validation']} validation images",
+        "",
+        "| method     | seed | best mIoU | at epoch | final mIoU | s / iteration |",
+        "|------------|-----:|----------:|---------:|-----------:|--------------:|",
+    ]
+    for r in results:
+        lines.append(
+            f"| {_name(r):<10} | {r['config']['seed']:>4} | {r['best_miou']:>9.2f} | {r['best_epoch'] + 1:>8} | "
+            f"{r['final_miou']:>10.2f} | {r['seconds_per_iteration']:>13.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _row(data: TrainingData, index: int, models: Sequence[Segmenter], image_size: int | None) -> list[Image.Image]:
+    image, mask = read_pair(data.val[index], data.source, image_size)
+    truth = np.array(mask)
+    predictions = [model.predict(image) for model in models]
+    palette = data.source.palette
+    return [image, colour_mask(truth, palette), *(colour_mask(ids, palette) for ids in predictions)]
+
+
+def _read_result(run: Path) -> dict:
+    try:
+        return json.loads((run / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{run} has no readable result.json; it is no finished run") from error
+
+
+def _name(result: dict) -> str:
+    extra = result["config"]["previous_guidance"] and result["config"]["method"] != "prevmatch"
+    return result["config"]["method"] + ("+prev" if extra else "")

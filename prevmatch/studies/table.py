@@ -1,0 +1,127 @@
+"""Finished runs as a table in the layout of the published ones: ours, published, difference."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from statistics import mean, stdev
+
+from prevmatch.errors import ConfigError, DataError
+
+LABELS = {"supervised": "Supervised", "fixmatch": "FixMatch", "unimatch": "UniMatch", "prevmatch": "PrevMatch"}
+BACKBONES = {"resnet50s": "R50", "resnet101s": "R101", "xception65.published": "Xception-65"}
+
+AXES = {"method", "encoder", "split", "seed"}
+"""What runs of one table may differ in."""
+IMMATERIAL = {
+    "output_dir", "overwrite_output_dir", "data_dir", "dataset_name", "splits_dir", "num_workers", "report_to",
+    "logging_steps",
+}  # fmt: skip
+"""Settings that change nothing about a score."""
+
+
+@cache
+def published_results() -> dict:
+    """The published tables by data set: splits, encoders, hours, rows and notes."""
+    return json.loads(files("prevmatch.studies").joinpath("published_results.json").read_text())
+
+
+def read_results(folder: Path) -> list[dict]:
+    """The result.json of every finished run in `folder`.
+
+    Raises ConfigError if the runs do not belong into one table, DataError if a file is damaged.
+    """
+    results: list[dict] = []
+    for path in sorted(folder.glob("*/result.json")):
+        try:
+            result = json.loads(path.read_text())
+            settings = {k: v for k, v in result["config"].items() if k not in AXES | IMMATERIAL}
+        except (ValueError, KeyError, OSError) as error:
+            raise DataError(f"{path} is damaged ({type(error).__name__}); remove it to run it again") from error
+        if results:
+            first = results[0]["config"]
+            other = sorted(k for k, v in settings.items() if first.get(k) != v)
+            if other:
+                raise ConfigError(
+                    f"{path.parent} was run with {other[0]}={settings[other[0]]}, other runs in {folder} with "
+                    f"{first.get(other[0])}; remove it or choose another results folder"
+                )
+        results.append(result)
+    return results
+
+
+def table(
+    recipe: str, results: Sequence[dict], methods: Sequence[str], encoders: Sequence[str], splits: Sequence[str],
+    missing: Callable[[str, str], str],
+) -> str:  # fmt: skip
+    """A Markdown table, methods and encoders down, splits across.
+
+    `missing` says why a cell of (method, encoder) has no results. Published rows that cannot be run here follow.
+    """
+    known = published_results().get(recipe, {"rows": [], "notes": []})
+    lines = [f"| method | backbone | mIoU % | {' | '.join(splits)} |", "|---|---|---|" + "---:|" * len(splits)]
+    for encoder in encoders:
+        for method in methods:
+            cells = [_runs(results, method, encoder, split) for split in splits]
+            lines += _rows(known["rows"], method, encoder, splits, cells, missing(method, encoder))
+    others = [row for row in known["rows"] if row.get("method") not in methods or row.get("encoder") not in encoders]
+    for row in others:
+        values = [_number(row["miou"].get(split), row) for split in splits]
+        if any(values):
+            why = "published, not run" if "method" in row else "published, method not in this package"
+            lines.append(f"| {row['label']} | {row['backbone']} | {why} | {' | '.join(values)} |")
+    return "\n".join([*lines, "", *(f"* {note}" for note in (*_notes(results), *known["notes"]))]) + "\n"
+
+
+def _rows(
+    published: list[dict], method: str, encoder: str, splits: Sequence[str], cells: list[list[dict]], missing: str
+) -> list[str]:
+    """The lines of one method with one encoder: best epoch, final epoch, published, difference."""
+    crop = next((run["config"]["crop_size"] for runs in cells for run in runs), None)
+    matches = [r for r in published if r.get("method") == method and r.get("encoder") == encoder]
+    matches.sort(key=lambda r: r.get("crop") != crop if crop else False)  # the same crop first
+    rows = [next((r for r in matches if split in r["miou"]), None) for split in splits]
+    best = [_spread([run["best_miou"] for run in runs]) if runs else missing for runs in cells]
+    final = [_spread([run["final_miou"] for run in runs]) if runs else "" for runs in cells]
+    name = f"| {LABELS.get(method, method)} | {BACKBONES.get(encoder, encoder)} |"
+    lines = [f"{name} ours, best epoch | {' | '.join(best)} |", f"| | | ours, final epoch | {' | '.join(final)} |"]
+    if any(rows):
+        values = [_number(r["miou"][split], r) if r else "" for r, split in zip(rows, splits, strict=True)]
+        differences = [
+            f"{mean(run['best_miou'] for run in runs) - r['miou'][split]:+.1f}" if r and runs else ""
+            for r, split, runs in zip(rows, splits, cells, strict=True)
+        ]
+        lines.append(f"| | | published | {' | '.join(values)} |")
+        lines.append(f"| | | difference of best | {' | '.join(differences)} |")
+    return lines
+
+
+def _runs(results: Sequence[dict], method: str, encoder: str, split: str) -> list[dict]:
+    keys = (method, encoder, split)
+    return [r for r in results if (r["config"]["method"], r["config"]["encoder"], r["config"]["split"]) == keys]
+
+
+def _number(value: float | None, row: dict) -> str:
+    return "" if value is None else f"{value:.1f}" + (f" ({row['mark']})" if "mark" in row else "")
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds, and how many there are."""
+    deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{deviation} (n={len(values)})"
+
+
+def _notes(results: Sequence[dict]) -> list[str]:
+    notes = [
+        "Ours: mean ± standard deviation over n seeds. The best epoch is chosen on the validation images, as in the "
+        "published protocol, so it flatters; the final epoch is not chosen."
+    ]
+    if any(r["config"]["bank_policy"] == "best" and r["config"]["method"] == "prevmatch" for r in results):
+        notes.append("PrevMatch's bank follows the validation score (bank_policy best), as published.")
+    measured = {key: sorted({str(r["environment"][key]) for r in results} - {""})
+                for key in ("device", "mixed_precision", "torch", "commit")}  # fmt: skip
+    if results:
+        facts = (f"{key.replace('_', ' ')} {' and '.join(values)}" for key, values in measured.items() if values)
+        notes.append(f"Measured with {', '.join(facts)}.")
+    return notes

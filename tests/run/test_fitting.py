@@ -1,0 +1,98 @@
+"""Settings that follow from the data."""
+
+import dataclasses
+
+import pytest
+from conftest import divide
+from PIL import Image
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.loader import TripleSampler
+from prevmatch.data.sources import Source, TrainingData, table
+from prevmatch.run.fitting import fit, steps_of
+
+OPEN = TrainConfig(image_size=0, crop_size=0, epochs=0, lr=0, bank_interval=0, batch_size=4)
+
+
+@pytest.fixture
+def data_of(tmp_path):
+    """Training data with `count` unlabelled images of one size."""
+
+    def make(size, count=10):
+        Image.new("RGB", size).save(tmp_path / "a.png")
+        cells = [{"path": str(tmp_path / "a.png"), "bytes": None}] * count
+        rows = table([str(i) for i in range(count)], cells, cells)
+        source = Source(train=rows, val=rows, class_names=("a",), palette=((0, 0, 0),))
+        return TrainingData(source=source, labelled=rows, unlabelled=rows)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "image_size"),
+    [((500, 375), 337, None), ((480, 360), 321, None), ((1500, 1200), 513, None), ((4000, 3000), 513, 1024),
+     ((4000, 500), 113, 1024), ((40, 30), 65, None), ((375, 500), 337, None)],
+)  # fmt: skip
+def test_crop_follows_the_short_side_and_long_images_are_reduced(data_of, size, crop, image_size):
+    fitted = fit(OPEN, data_of(size), processes=1)
+    assert (fitted.crop_size, fitted.image_size) == (crop, image_size)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(15, 5_000), (1_000, 10_000), (30_000, 100_000)])
+def test_schedule_follows_the_number_of_images(data_of, count, steps):
+    data = data_of((64, 64), count)
+    for processes, accumulation in ((1, 1), (2, 3)):
+        config = dataclasses.replace(OPEN, gradient_accumulation_steps=accumulation)
+        fitted = fit(config, data, processes)
+        assert steps_of(fitted, data, processes) == steps
+        assert fitted.epochs == 50
+        assert fitted.bank_interval == 2
+    assert fit(OPEN, data, 1).lr == (0.001 if steps == 100_000 else 0.004)
+
+
+def test_settings_that_are_given_stay(data_of):
+    data = data_of((500, 375))
+    config = TrainConfig(crop_size=99, epochs=7, lr=0.5, bank_interval=3, image_size=None)
+    assert fit(config, data, 1) == config
+
+
+def test_given_epochs_are_passes_over_the_images(data_of):
+    fitted = fit(dataclasses.replace(OPEN, epochs=3), data_of((64, 64), 20), 1)
+    assert fitted.epoch_images == 0
+    assert steps_of(fitted, data_of((64, 64), 20), 1) == 15
+
+
+def test_epochs_longer_than_the_list_repeat_it_evenly():
+    rows = list(TripleSampler(3, 5, seed=0, length=20))
+    assert len(rows) == 20
+    assert sorted(row.unlabelled for row in rows) == sorted(list(range(5)) * 4)
+    assert {row.labelled for row in rows} == {0, 1, 2}
+
+
+def test_epochs_shorter_than_the_list_take_another_part_each_time():
+    sampler = TripleSampler(9, 50, seed=0, length=10)
+    parts = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        parts.append({row.unlabelled for row in sampler})
+    assert [len(part) for part in parts] == [10, 10, 10]
+    assert len(set.union(*parts)) > 20
+
+
+def test_every_labelled_image_is_seen_when_they_are_more_than_the_unlabelled():
+    sampler, seen = TripleSampler(7, 5, seed=0), set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        seen |= {row.labelled for row in sampler}
+    assert seen == set(range(7))
+
+
+def test_summary_reports_another_total_batch(tiny_source):
+    from prevmatch.run.summary import summary
+
+    data = divide(tiny_source)
+    config = TrainConfig(batch_size=2, total_batch_size=8, crop_size=33, epochs=1)
+    text = summary(config, data, 2)
+    assert "2 labelled and 6 unlabelled images, 3 for validation, 5 classes" in text
+    assert "chosen for steps of 8 + 8 images" in text
+    assert "NOTE" not in summary(dataclasses.replace(config, gradient_accumulation_steps=2), data, 2)

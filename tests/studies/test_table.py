@@ -1,0 +1,100 @@
+"""Results → the published layout."""
+
+import json
+
+import pytest
+
+from prevmatch.config import TrainConfig
+from prevmatch.errors import ConfigError, DataError
+from prevmatch.studies.table import published_results, read_results, table
+
+R50 = "resnet50s"
+
+
+def result(method="prevmatch", encoder=R50, split="92", seed=0, best=70.0, final=69.0, **settings):
+    config = TrainConfig(dataset="pascal", method=method, encoder=encoder, split=split, seed=seed, **settings)
+    return {
+        "best_miou": best, "final_miou": final, "seconds": 3600.0, "config": config.to_json(),
+        "environment": {"device": "cpu", "mixed_precision": "no", "torch": "2.15", "commit": "abc"},
+    }  # fmt: skip
+
+
+def reason(method, encoder):
+    return f"not run: {method} {encoder}"
+
+
+def save(folder, name, content):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "result.json").write_text(json.dumps(content))
+
+
+def row_of(text, method, what, backbone="R50"):
+    """Cells of a method's line `what`."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
+    start = next(i for i, line in enumerate(lines) if line[:2] == [method, backbone])
+    return next(line[3:] for line in lines[start:] if line[2] == what)
+
+
+def test_cells_are_mean_deviation_count_and_difference():
+    runs = [result(seed=s, best=b, final=b - 1) for s, b in enumerate((72.0, 74.0, 73.0))]
+    text = table(
+        "pascal", runs, ["prevmatch"], [R50], ["92", "183"], lambda method, encoder: f"not run: {method} {encoder}"
+    )
+    assert row_of(text, "PrevMatch", "ours, best epoch") == ["73.0 ± 1.0 (n=3)", "not run: prevmatch resnet50s"]
+    assert row_of(text, "PrevMatch", "ours, final epoch") == ["72.0 ± 1.0 (n=3)", ""]
+    assert row_of(text, "PrevMatch", "published") == ["73.4", "75.4"]
+    assert row_of(text, "PrevMatch", "difference of best") == ["-0.4", ""]
+
+
+def test_one_seed_has_no_deviation():
+    text = table("pascal", [result(best=70.04)], ["prevmatch"], [R50], ["92"], reason)
+    assert row_of(text, "PrevMatch", "ours, best epoch") == ["70.0 (n=1)"]
+
+
+def test_published_number_is_that_of_the_same_crop():
+    blended = [result(split="1_16", crop_size=crop) for crop in (513,)]
+    text = table("pascal", blended, ["prevmatch"], [R50], ["1_16"], reason)
+    assert row_of(text, "PrevMatch", "published") == ["76.0 (c)"]
+    text = table("pascal", [result(split="1_16", crop_size=321)], ["prevmatch"], [R50], ["1_16"], reason)
+    assert row_of(text, "PrevMatch", "published") == ["75.6 (c)"]
+
+
+def test_rows_of_other_methods_are_shown_as_published_and_discrepancies_are_noted():
+    text = table("pascal", [], ["prevmatch"], [R50], ["92"], lambda *_: "no data: give DATA_DIR")
+    assert "no data: give DATA_DIR" in text
+    assert row_of(text, "UniMatch V2", "published, method not in this package", "DINOv2-B") == ["86.3"]
+    assert row_of(text, "UniMatch", "published, not run") == ["71.9"]
+    assert "chosen on the validation images" in text
+    assert "trained at crop 513, the R101 row at 321" in text
+
+
+def test_recipe_without_published_table_has_only_ours():
+    text = table("shapes", [result(encoder="x", split="1_32")], ["prevmatch"], ["x"], ["1_32"], reason)
+    assert "published |" not in text
+    assert "| PrevMatch | x | ours, best epoch | 70.0 (n=1) |" in text
+
+
+def test_published_tables_are_complete():
+    for name, splits in (("pascal", 5), ("cityscapes", 4)):
+        known = published_results()[name]
+        for method in ("supervised", "unimatch", "prevmatch"):
+            for encoder in known["encoders"]:
+                rows = [r for r in known["rows"] if (r.get("method"), r.get("encoder")) == (method, encoder)]
+                assert any(set(known["splits"]) <= set(r["miou"]) for r in rows), (name, method, encoder)
+        assert len(known["splits"]) == splits
+
+
+def test_runs_of_other_settings_do_not_mix(tmp_path):
+    save(tmp_path, "a", result(seed=0))
+    save(tmp_path, "b", result(seed=1, method="unimatch", num_workers=9, logging_steps=3))
+    assert len(read_results(tmp_path)) == 2
+    save(tmp_path, "c", result(epochs=3))
+    with pytest.raises(ConfigError, match=r"c was run with epochs=3, other runs in .* with 80"):
+        read_results(tmp_path)
+
+
+def test_torn_result_is_named(tmp_path):
+    save(tmp_path, "a", result())
+    (tmp_path / "a/result.json").write_text('{"best')
+    with pytest.raises(DataError, match=r"a/result\.json is damaged"):
+        read_results(tmp_path)
