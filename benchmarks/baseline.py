@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout2d
 from torch.utils.data import Dataset
 from torchvision.transforms import ColorJitter
 from torchvision.transforms.functional import normalize, to_tensor
@@ -108,6 +108,11 @@ class PlainLabelled(Dataset):
         return {"image": plain_tensor(image), "mask": torch.from_numpy(np.array(mask)).long()}
 
 
+def plain_dropout(features: list[Tensor]) -> list[Tensor]:
+    """The features, and the same with half of their channels dropped."""
+    return [torch.cat([feature, dropout2d(feature, 0.5)]) for feature in features]
+
+
 def full(logits: Tensor) -> Tensor:
     """Logits in float32; in float64 where the network is."""
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -145,7 +150,7 @@ def plain_step(
         view[inside] = partner[name][inside]
         strong.append(view)
     with autocast:
-        logits, perturbed = network(torch.cat([labelled["image"], weak]), 0.5)
+        logits, perturbed = network(torch.cat([labelled["image"], weak]), plain_dropout).chunk(2)
         strong_logits = full(network(torch.cat(strong))).chunk(2)
     labelled_logits, weak_logits = full(logits).chunk(2)
     supervised = cross_entropy(labelled_logits, labelled["mask"], ignore_index=IGNORE)

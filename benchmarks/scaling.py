@@ -17,6 +17,7 @@ from loading import encoded
 from steps import Ours, Sizes, made_up_batch, run_ours
 from timing import take_turns
 
+from prevmatch.models.frozen import tensors_of
 from prevmatch.run.swap import pack
 
 RUN = """
@@ -57,7 +58,7 @@ def step_costs(base: Sizes, rounds: int) -> dict[str, list[tuple[str, float]]]:
 def bank_bytes(sizes: Sizes, dtype: torch.dtype) -> int:
     """What two standing places take on a device, however many versions the bank holds."""
     ours = Ours(replace(sizes, capacity=1), dtype)
-    return 2 * pack(ours.frozen.tensors_of(ours.network)).flat.numel()
+    return 2 * pack(tensors_of(ours.network)).flat.numel()
 
 
 def loader_costs(sizes: Sizes, count: int) -> list[tuple[str, float]]:

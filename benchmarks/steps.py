@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,14 +15,17 @@ from timing import Apart, Row, compare, spread, take_turns
 from torch import Tensor, nn
 
 from prevmatch.bank import PreviousModels
-from prevmatch.config import SegmenterConfig, TrainConfig
-from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
-from prevmatch.loop import build_optimizer, set_lr
+from prevmatch.config import Partner, SegmenterConfig, TrainConfig
+from prevmatch.guides.guide import Guide, Versions
+from prevmatch.guides.itself import itself
+from prevmatch.guides.previous import previous
 from prevmatch.losses import cross_entropy
 from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 from prevmatch.run.swap import Swap, pack
+from prevmatch.students import build_optimizer
 from prevmatch.views import build_views
 
 LAMBDA = 0.5
@@ -80,51 +85,51 @@ class Ours:
 
     sizes: Sizes
     dtype: torch.dtype = torch.float32
-    partner: str = "independent"
+    partner: Partner = "independent"
     guide_dtype: torch.dtype | None = None
     bank_type: type[PreviousModels] = PreviousModels
+    ensemble: Literal["logits", "weights"] = "logits"
     network: Segmenter = field(init=False)
     guides: dict[int, list[Guide]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.network = network_of(self.sizes).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if DEVICE.type == "cpu":
+            quicken(self.network)
         self.optimizer = build_optimizer(TrainConfig(), self.network)
         dtype = self.guide_dtype or self.dtype
-        context = partial(autocast_of, dtype)
-        frozen = self.frozen = Frozen(self.network, dtype, side=self.sizes.crop, context=context)
-        bank = self.bank_type(self.sizes.capacity, prepare=frozen.tensors_of)
+        frozen = Frozen(self.network, dtype, side=self.sizes.crop, context=partial(autocast_of, dtype))
+        versions = Versions(0, self.network, frozen)
+        bank = self.bank_type(self.sizes.capacity)
         for _ in range(self.sizes.capacity):
             bank.push(self.network)
-        own = student_as_guide(frozen.logits, partial(frozen.tensors_of, self.network), threshold=0.95)
-        swap = Swap(DEVICE if self.bank_type is PreviousModels else torch.device("cpu"))
+        own = itself(TrainConfig(), versions)
         self.guides = {0: [own]}
         for n in range(1, 5):
-            previous = previous_models_as_guide(
-                frozen.logits, bank, most=n, random_size=False, threshold=0.9, weighting="pixelwise", weight=LAMBDA,
-                swap=swap,
-            )  # fmt: skip
-            self.guides[n] = [own, previous]
+            config = TrainConfig(ensemble_size=n, random_ensemble_size=False, previous_ensemble=self.ensemble)
+            others = previous(config, versions)
+            others.weight = LAMBDA
+            others.bank = bank  # type: ignore[attr-defined]
+            if self.bank_type is not PreviousModels:
+                others.swap = Swap(torch.device("cpu"))  # type: ignore[attr-defined]
+            self.guides[n] = [own, others]
 
     def __call__(self, round_: int, n: int = 0, batch: dict | None = None) -> None:
         """One iteration with n previous models (0: UniMatch), views included."""
         batch = dict(batch or made_up_batch(self.sizes, round_))
-        if self.partner == "batch":
-            batch.pop("partner", None)
-        views = build_views(batch, 2, seed=0, normalize=self.network.normalize)
-        method = PREVMATCH if n else UNIMATCH
+        views = build_views(batch, 2, seed=0, normalize=self.network.normalize, partner=self.partner)
+        student = SimpleNamespace(prepared=self._float, guides=self.guides[n])
         with autocast_of(self.dtype):
-            losses = step(
-                self._float, views, method=method, guides=self.guides[n], supervised_loss=cross_entropy  # type: ignore[arg-type]
-            )  # fmt: skip
-        losses["loss"].backward()
-        set_lr(self.optimizer, 1e-4)
+            said = step([student], views, method=PREVMATCH if n else UNIMATCH, supervised_loss=cross_entropy)
+        said.losses["loss"].backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = 1e-4
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _float(self, *inputs: object, **options: bool) -> Tensor | tuple[Tensor, ...]:
+    def _float(self, *inputs: object, **options: bool) -> Tensor:
         """As Accelerate hands over the answers of a network under autocast."""
-        answer = self.network(*inputs, **options)
-        return answer.float() if isinstance(answer, Tensor) else tuple(part.float() for part in answer)
+        return self.network(*inputs, **options).float()
 
 
 @dataclass
@@ -146,9 +151,9 @@ class Plain:
         batch = made_up_batch(self.sizes, round_)
         views = build_views(batch | {"keys": batch["keys"]}, 2, seed=0, normalize=self.network.normalize)
         ignore = torch.zeros_like(views.mask)
-        boxes = {f"box{i + 1}": box.float() for i, box in enumerate(views.boxes)}
-        strong = {f"strong{i + 1}": view for i, view in enumerate(views.strong)}
-        unlabelled = {"weak": views.weak, "ignore": ignore, **strong, **boxes}
+        boxes = {f"box{i + 1}": view.box.float() for i, view in enumerate(views.strong)}
+        strong = {f"strong{i + 1}": view.pool[: self.sizes.batch] for i, view in enumerate(views.strong)}
+        unlabelled = {"weak": views.weak[: self.sizes.batch], "ignore": ignore, **strong, **boxes}
         return {"image": views.labelled, "mask": views.mask}, unlabelled, unlabelled
 
     def __call__(self, round_: int, n: int = 0, streams: tuple[dict, dict, dict] | None = None) -> None:

@@ -19,7 +19,7 @@ _HOMES = {
     "TrainResult": "prevmatch.run.results",
     "train": "prevmatch.loop",
 }
-_MODULES = ("bank", "config", "evaluate", "guides", "losses", "methods", "metrics", "schedule", "views")
+_MODULES = ("bank", "config", "evaluate", "guides", "losses", "methods", "metrics", "mixing", "schedule", "views")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,9 @@
 """The bank of previous models: versions of one network, kept off the device and drawn at random."""
 
 from collections import deque
-from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from prevmatch.models.frozen import tensors_of
 from prevmatch.run.swap import Packed, pack
@@ -13,17 +12,14 @@ from prevmatch.run.swap import Packed, pack
 class PreviousModels:
     """First-in-first-out memory of at most `capacity` versions of a network, as state dicts on the CPU.
 
-    `prepare` gives the tensors by which a version will answer; each version's lie in one piece of memory, which is
-    pinned where there is CUDA, so that one copy without a stop brings it to the device. Draws come from a
-    generator of the bank's own: with one seed, and one draw per step, every process of a run draws the same models
-    and weights, so the ensemble does not depend on how many processes share a batch.
+    Versions are kept raw, as the network was. Each lies in one piece of memory, which is pinned where there is CUDA,
+    so that one copy without a stop brings it to the device. Draws come from a generator of the bank's own: with one
+    seed, and one draw per step, every process of a run draws the same models and weights, so the ensemble does not
+    depend on how many processes share a batch.
     """
 
-    def __init__(
-        self, capacity: int, *, seed: int = 0, prepare: Callable[[nn.Module], dict[str, Tensor]] = tensors_of
-    ):
+    def __init__(self, capacity: int, *, seed: int = 0):
         self._models: deque[Packed] = deque(maxlen=capacity)
-        self._prepare = prepare
         self._epochs: deque[int] = deque(maxlen=capacity)
         self._generator = np.random.default_rng(seed)
 
@@ -32,7 +28,7 @@ class PreviousModels:
 
     def push(self, network: nn.Module, *, epoch: int = 0) -> None:
         """Add a copy of the network as it is before `epoch`; the oldest version leaves a full bank."""
-        self._models.append(pack(self._prepare(network)))
+        self._models.append(pack(tensors_of(network)))
         self._epochs.append(epoch)
 
     def ages(self, epoch: int) -> list[int]:

@@ -1,14 +1,19 @@
-"""Every setting there is, with its meaning, default and check. Nothing else in the package declares one."""
+"""Every setting of models, data and runs, with its meaning, default and check.
+
+On the command line they are one flat list. In code they are parts, so that a function can ask for the part that it
+reads; a `TrainConfig` is all of them. Arguments of single commands stand in `cli.py`.
+"""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher"]
+Partner = Literal["independent", "batch", "reversed", "labelled"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
 ExportFormat = Literal["onnx", "torchscript", "torch_export"]
 MapKind = Literal["ids", "colour_map", "overlay"]
@@ -17,24 +22,47 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 IGNORE_INDEX = 255
 """The class id of pixels that do not count."""
 
+EMA_DECAY = 0.99
+"""Cap of an average's decay where `ema_decay` is left open: it spans 100 steps, which suits short schedules."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SegmenterConfig:
-    """The architecture of a Segmenter and what is needed to use it; this is what `config.json` holds."""
+class Part:
+    """A part of the settings; each checks its own, and passes on to the next part."""
 
-    encoder: str
-    """Name of any timm encoder with features at strides 4 and 16."""
-    num_classes: int
-    """Number of classes, without the ignored label 255."""
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Part):
+    """Widths of the DeepLabV3+ decoder."""
+
     decoder_channels: int = 256
     """Width of the ASPP branches and of the fusion convolutions."""
     low_level_channels: int = 48
     """Width to which the stride-4 feature is reduced."""
     atrous_rates: tuple[int, int, int] = (6, 12, 18)
     """Dilations of the three 3×3 ASPP branches."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("decoder_channels", "low_level_channels"):
+            value = getattr(self, name)
+            _check(isinstance(value, int) and 1 <= value <= 16_384, f"{name} is {value} but must lie in 1..16384")
+        _check(_three_numbers(self.atrous_rates), f"atrous_rates is {self.atrous_rates!r} but must be three numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig(DecoderConfig):
+    """The architecture of a Segmenter and what is needed to use it; this is what `config.json` holds."""
+
+    encoder: str
+    """Name of any timm encoder with features at strides 4 and 16."""
+    num_classes: int
+    """Number of classes, without the ignored label 255."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Per-channel mean of the training images, RGB, range [0, 1]."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -49,14 +77,13 @@ class SegmenterConfig:
     """Long side in pixels that images are brought to before they are segmented; None takes them as they are."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(isinstance(self.encoder, str), f"encoder is {self.encoder!r} but must be the name of a timm encoder")
-        for name in ("num_classes", "decoder_channels", "low_level_channels"):
-            value, most = getattr(self, name), 255 if name == "num_classes" else 16_384
-            _check(isinstance(value, int) and 1 <= value <= most, f"{name} is {value} but must lie in 1..{most}")
-        for name in ("mean", "std", "atrous_rates"):
+        count = self.num_classes
+        _check(isinstance(count, int) and 1 <= count <= 255, f"num_classes is {count} but must lie in 1..255")
+        for name in ("mean", "std"):
             value = getattr(self, name)
-            numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
-            _check(numbers and len(value) == 3, f"{name} is {value!r} but must be three numbers")
+            _check(_three_numbers(value), f"{name} is {value!r} but must be three numbers")
         for name in ("eval_window", "image_size"):
             value = getattr(self, name)
             _check(
@@ -107,15 +134,29 @@ class PredictConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data there is, and which of it counts as labelled."""
+class PlaceConfig(Part):
+    """Where the data lies; the same data may lie elsewhere."""
 
-    dataset: DatasetName | None = None
-    """Which source to train on; None when the data is handed to `train` directly."""
     data_dir: Path | None = None
     """Folder of the data set, raw or written by `prevmatch prepare`; `shapes` needs none."""
     dataset_name: str | None = None
     """A data set on the Hub, or a folder that `datasets` loads, instead of data_dir."""
+    splits_dir: str | None = None
+    """Folder with lists laid out as the published ones, or the address of a mirror of them."""
+    max_image_pixels: int = 178_956_970
+    """Larger image files are refused as decompression bombs (Pillow's limit); raise it for images that are yours."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "max_image_pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(PlaceConfig):
+    """Which data there is, and which of it counts as labelled."""
+
+    dataset: DatasetName | None = None
+    """Which source to train on; None when the data is handed to `train` directly."""
     image_column: str = "image"
     """Column of the images in dataset_name."""
     mask_column: str = "mask"
@@ -125,29 +166,24 @@ class DataConfig:
     split: str | None = None
     """Which images are labelled: a published list (92, 1_16, priority_1_8, a folder in splits_dir), `1_N` for every
     N-th name where no lists are published, or None for every image that has a mask."""
-    splits_dir: str | None = None
-    """Folder with lists laid out as the published ones, or the address of a mirror of them."""
     labelled: str | None = None
     """Draw the labelled images instead of using a split: a number (100) or a share (5%) of those that have a mask,
     such that every class occurs if possible."""
     split_seed: int = 0
     """Seed of that draw and of the validation images held out; `seed` leaves them as they are."""
-    max_image_pixels: int = 178_956_970
-    """Larger image files are refused as decompression bombs (Pillow's limit); raise it for images that are yours."""
     val_share: float = 0.2
     """Share of the labelled images held out for validation where custom data has no validation part."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
         _at_least(self, 0, "split_seed")
-        _at_least(self, 1, "max_image_pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig):
-    """All settings of a training run; a recipe is an instance of this class."""
+class SampleConfig(Part):
+    """How training images are cut from the data."""
 
-    # ---- training images
     image_size: int | None = None
     """Resize every image and mask so that the long side has this many pixels; None keeps the files' size, 0 brings
     images that are mostly longer than 1536 to 1024. The model remembers it."""
@@ -157,23 +193,46 @@ class TrainConfig(DataConfig):
     """The long side is scaled to an integer drawn uniformly from this range times its length."""
     epoch_images: int = 0
     """Unlabelled images in an epoch; 0 takes each once. Fewer ones are repeated, of more a random part is taken."""
-    num_workers: int = 4
-    """Loader processes per training process."""
 
-    # ---- method
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "crop_size", "epoch_images")
+        _at_least(self, 0, "image_size", or_none=True)
+        low, high = self.scale_range
+        _check(0 < low <= high, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceConfig(Part):
+    """Who labels the unlabelled images, and what counts of it."""
+
     method: MethodName = "prevmatch"
     """How the unlabelled images are used."""
     previous_guidance: bool = False
     """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
-    partner: Literal["independent", "batch"] = "independent"
-    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), or the one
-    before it in the batch (as in UniMatch V2), which is faster."""
+    partner: Partner = "independent"
+    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), the one before
+    it in the batch or the batch in `reversed` order (as in UniMatch V2), both faster, or a labelled one with its
+    mask."""
     confidence_threshold: float = 0.95
-    """The student's own pseudo-labels count from this confidence on (τ)."""
+    """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
     """The previous models' pseudo-labels count from this confidence on (τ_prev)."""
+    threshold_kind: Literal["fixed", "classwise"] = "fixed"
+    """One threshold for all classes, or one that is lower for classes that the student knows less well, as measured on
+    the labelled images (the confidence bank of AEL)."""
+    threshold_floor: float = 0.7
+    """No threshold of a class falls below this."""
+    class_confidence_momentum: float = 0.99
+    """Momentum of that measurement, per step."""
+    ema_decay: float | None = None
+    """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
+    mean_teacher has one, with 0.99."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
+    previous_ensemble: Literal["logits", "weights"] = "logits"
+    """What is averaged of the previous models drawn: their answers (as published), or the models themselves, which
+    then answer once."""
     bank_capacity: int = 8
     """How many previous models are kept (N)."""
     bank_policy: Literal["best", "interval"] = "interval"
@@ -190,19 +249,30 @@ class TrainConfig(DataConfig):
     guide_precision: Literal["training", "bf16"] = "training"
     """What pseudo-labels are computed in: as training, or bf16, which is faster for training in fp32."""
 
-    # ---- network
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "bank_capacity", "ensemble_size")
+        _at_least(self, 0, "bank_interval", "bank_start_epoch")
+        _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
+        for name in ("ema_decay", "class_confidence_momentum"):
+            value = getattr(self, name)
+            _check(value is None or 0 <= value < 1, f"{name} is {value} but must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(DecoderConfig):
+    """What is trained."""
+
     encoder: str = "resnet50s"
     """Any timm encoder with features at strides 4 and 16."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
-    decoder_channels: int = 256
-    """Width of the ASPP branches and fusion convolutions."""
-    low_level_channels: int = 48
-    """Width to which the stride-4 feature is reduced."""
-    atrous_rates: tuple[int, int, int] = (6, 12, 18)
-    """Dilations of the ASPP branches."""
 
-    # ---- optimisation
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig(Part):
+    """How long and how it is trained."""
+
     epochs: int = 80
     """One epoch is one pass over the unlabelled images, or over epoch_images of them; 0 fits both to their number."""
     batch_size: int = 8
@@ -212,14 +282,20 @@ class TrainConfig(DataConfig):
     says so."""
     gradient_accumulation_steps: int = 1
     """Batches per optimiser step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum (as published), or AdamW."""
     lr: float = 0.001
-    """Base learning rate of the encoder; 0 fits it to the length of the schedule."""
+    """Base learning rate of the encoder; 0 fits it to optimiser and length of the schedule."""
     decoder_lr_multiplier: float = 10.0
     """The decoder's learning rate is lr times this."""
+    lr_schedule: Literal["poly", "cosine"] = "poly"
+    """How the learning rate falls to 0: by the published polynomial of power 0.9, or along half a cosine."""
+    warmup_steps: int = 0
+    """Optimiser steps over which the learning rate rises from 0."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 1e-4
-    """Weight decay of SGD, on every parameter."""
+    """Weight decay of every parameter; AdamW's is usually larger (0.01)."""
     supervised_loss: Literal["ce", "ohem"] = "ce"
     """Loss of the labelled images: cross-entropy, or the same over hard examples."""
     ohem_threshold: float = 0.7
@@ -229,17 +305,45 @@ class TrainConfig(DataConfig):
     seed: int = 0
     """Everything random follows from it."""
 
-    # ---- evaluation and records
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "gradient_accumulation_steps")
+        _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
+        _at_least(self, 0, "epochs", "lr", "warmup_steps", "momentum", "weight_decay", "ohem_min_kept", "seed")
+        _share(self, "ohem_threshold")
+        _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Part):
+    """What is scored, when, and how; the best of it is kept."""
+
+    score: Literal["student", "ema"] = "student"
+    """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is
+    ema_decay."""
     eval_every: int = 1
     """Evaluate every so many epochs; the last epoch always is."""
     eval_window: int | None = None
     """Side of the sliding evaluation window; None evaluates whole images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "eval_every")
+        _at_least(self, 1, "eval_window", or_none=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Part):
+    """Where a run goes, what it tells and how it survives; nothing here bears on what is learned."""
+
     output_dir: Path = Path("outputs/run")
     """Where the run writes config.json, metrics.jsonl, result.json, best/ and checkpoints/."""
     overwrite_output_dir: bool = False
     """Replace an earlier run in output_dir instead of refusing."""
     resume: bool = False
     """Go on from the newest whole checkpoint in output_dir, bit by bit on a CPU; start anew where there is none."""
+    num_workers: int = 4
+    """Loader processes per training process."""
     checkpointing_steps: int | None = None
     """Optimiser steps between checkpoints; None makes one after every evaluation."""
     save_total_limit: int = 2
@@ -266,28 +370,17 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(
-            self, 1, "bank_capacity", "ensemble_size", "gradient_accumulation_steps", "eval_every", "logging_steps",
-            "save_total_limit", "decoder_channels", "low_level_channels",
-        )  # fmt: skip
-        _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
-        _at_least(
-            self, 0, "crop_size", "epoch_images", "num_workers", "bank_interval", "bank_start_epoch", "epochs", "lr",
-            "momentum", "weight_decay", "ohem_min_kept", "seed", "nonfinite_limit", "panel_every",
-        )  # fmt: skip
-        for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
-            _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")
-        _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
-        _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
-        smallest, largest = self.scale_range
-        _check(
-            0 < smallest <= largest, f"scale_range is {self.scale_range} but must be (low, high) with 0 < low <= high"
-        )
+        _at_least(self, 1, "save_total_limit", "logging_steps")
+        _at_least(self, 1, "checkpointing_steps", or_none=True)
+        _at_least(self, 0, "num_workers", "nonfinite_limit", "panel_every")
         _check(self.max_hours is None or self.max_hours > 0, f"max_hours is {self.max_hours} but must be positive")
-        for name in ("image_size", "eval_window", "checkpointing_steps"):
-            value = getattr(self, name)
-            low = 0 if name == "image_size" else 1
-            _check(value is None or value >= low, f"{name} is {value} but must be at least {low}, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    RunConfig, ScoreConfig, OptimiserConfig, NetworkConfig, GuidanceConfig, SampleConfig, DataConfig
+):  # fmt: skip
+    """All settings of a training run; a recipe is an instance of this class."""
 
     def to_json(self) -> dict:
         """All settings as plain JSON values."""
@@ -296,7 +389,7 @@ class TrainConfig(DataConfig):
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The settings that `to_json` wrote; raises ConfigError for unknown ones."""
-        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        unknown = set(values) - {field.name for field in fields(cls)}
         _check(not unknown, f"unknown settings: {', '.join(sorted(unknown))}")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
@@ -304,6 +397,19 @@ class TrainConfig(DataConfig):
             return cls(**values | paths)
         except (TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"settings of a wrong kind ({error}); is config.json damaged?") from error
+
+
+def material(config: dict[str, Any]) -> dict[str, Any]:
+    """What bears on the result of a run, of its settings as JSON: not where its data lies, nor how it is run.
+
+    A resumed run may change the others, a table does not compare them, a card does not show them. Settings that an
+    earlier version did not know have their defaults, which are what it did.
+    """
+    free = {field.name for part in (PlaceConfig, RunConfig) for field in fields(part)}
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    # Through JSON's eyes: lists for tuples.
+    complete = defaults | config
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in complete.items() if k not in free}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,7 +441,18 @@ def _check(holds: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _at_least(config: object, minimum: int, *names: str) -> None:
+def _at_least(config: object, minimum: int, *names: str, or_none: bool = False) -> None:
     for name in names:
         value = getattr(config, name)
-        _check(value >= minimum, f"{name} is {value} but must be at least {minimum}")
+        told = f"at least {minimum}, or None" if or_none else f"at least {minimum}"
+        _check((or_none and value is None) or value >= minimum, f"{name} is {value} but must be {told}")
+
+
+def _share(config: object, *names: str) -> None:
+    for name in names:
+        _check(0 <= getattr(config, name) <= 1, f"{name} is {getattr(config, name)} but must lie in [0, 1]")
+
+
+def _three_numbers(value: Any) -> bool:
+    numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
+    return numbers and len(value) == 3

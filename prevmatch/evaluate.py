@@ -19,7 +19,7 @@ def sliding_window(network: Network, image: Tensor, window: int, *, batch_size: 
     """Sum the class probabilities of overlapping windows over images (B, 3, H, W); returns (B, C, H, W).
 
     Windows start at every multiple of ⌊2/3 · window⌋ below the image's side and shrink at the right and lower border
-    (method.md, section 2: Cityscapes). `batch_size` windows of one shape are answered together.
+    (the published protocol of Cityscapes). `batch_size` windows of one shape are answered together.
     """
     count, _, height, width = image.shape
     stride = max(1, window * 2 // 3)

@@ -1,22 +1,20 @@
 """The training loop: one for every method, device and number of processes."""
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from itertools import takewhile
 from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.data_loader import DataLoaderShard
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from prevmatch.bank import PreviousModels
-from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.config import OptimiserConfig, TrainConfig
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.loader import (
     TripleDataset,
@@ -27,16 +25,11 @@ from prevmatch.data.loader import (
     training_loader,
 )
 from prevmatch.data.sources import TrainingData
-from prevmatch.errors import TrainingError
-from prevmatch.evaluate import Network, evaluate
-from prevmatch.guides import Guide, previous_models_as_guide, student_as_guide
+from prevmatch.evaluate import evaluate
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.metrics import iou as iou_of
-from prevmatch.models.encoder import encoder_statistics
-from prevmatch.models.frozen import Frozen
-from prevmatch.models.segmenter import Segmenter
-from prevmatch.run.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
+from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
 from prevmatch.run.fitting import fit
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.logbook import Logbook
@@ -44,12 +37,12 @@ from prevmatch.run.results import TrainResult, open_output_dir, report
 from prevmatch.run.resume import Keeper
 from prevmatch.run.state import TrainState
 from prevmatch.run.stopping import StopRequest
-from prevmatch.run.swap import Swap
-from prevmatch.schedule import poly, triangle
+from prevmatch.schedule import learning_rate
 from prevmatch.share.closing import close
 from prevmatch.share.hub import check_can_push
 from prevmatch.share.panels import draw_panel
-from prevmatch.views import build_views
+from prevmatch.students import Student, build_student
+from prevmatch.views import Views, build_views
 
 
 @loader_deaths_named()
@@ -64,88 +57,61 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
     config = fit(config, data, accelerator.num_processes)
-    method, swap = method_of(config), Swap(accelerator.device)
-    student = build_student(config, data, accelerator)
-    frozen = build_frozen(student, config, accelerator)
-    exact = frozen if frozen.dtype == torch.float32 else Frozen(student, side=config.crop_size)  # scores are fp32's
-    bank = PreviousModels(config.bank_capacity, seed=config.seed, prepare=frozen.tensors_of)
-    supervised_loss = build_supervised_loss(config)
-    panel = partial(draw_panel, data=data, method=method, frozen=frozen, config=config, accelerator=accelerator)
-    loader, val_loader = build_loaders(config, data, method, accelerator)
-    sampler = cast(TripleSampler, loader.sampler)
-    network, optimizer, loader = accelerator.prepare(student, build_optimizer(config, student), loader)
-    batches, names = len(loader), partial(images_of, cast(TripleDataset, loader.dataset), sampler)
-    total_steps = config.epochs * math.ceil(batches / config.gradient_accumulation_steps)
+    method = method_of(config)
+    students = [build_student(config, method, data, accelerator)]
+    loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
+    total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
+    watch = Watch([student.network for student in students], accelerator, active=config.nonfinite == "skip")
     set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
 
     with (
         open_output_dir(config, data, accelerator),
-        Logbook(accelerator, config, batches=config.epochs * batches, names=names) as logbook,
-        Keeper(config, data, accelerator, student, optimizer, bank, logbook) as keeper,
+        Logbook(accelerator, config, batches=config.epochs * len(loader), names=names_of(loader, sampler)) as logbook,
+        Keeper(config, data, accelerator, students, logbook) as keeper,
         StopRequest(accelerator, config.max_hours) as stop,
     ):
-        state = keeper.resume(batches)
-        for epoch in range(state.epoch, config.epochs):
-            if state.batch == 0 and "previous" in method.guides and joins_bank(config, state):
-                bank.push(student, epoch=epoch)
-            guides = guides_of(config, method, epoch, student, bank, swap, frozen)
-            logbook.show(epoch=epoch, bank=len(bank))
+        state = keeper.resume(len(loader))
+        while state.epoch < config.epochs:
+            logbook.show(epoch=state.epoch, **begin_epoch(students, state))
             sampler.skip(state.batch * config.batch_size * accelerator.num_processes)
-            loader.set_epoch(epoch)
-            started = time.perf_counter()
+            loader.set_epoch(state.epoch)
+            state.start_clock()
             for batch in loader:
-                lr = poly(state.step, total_steps, config.lr)
-                with accelerator.accumulate(network):
-                    set_lr(optimizer, lr)
-                    views = build_views(batch, len(method.strong), seed=config.seed, normalize=student.normalize)
-                    before = copy_buffers(student) if config.nonfinite == "skip" else None
-                    losses = step(network, views, method=method, guides=guides, supervised_loss=supervised_loss)
-                    accelerator.backward(losses["loss"])
-                    outcome = update(student, optimizer, losses, before, accelerator)
-                logbook.batch(state, lr, losses, batch["keys"], outcome)
-                started = state.batch_done(started)
+                lr = learning_rate(state.step, total, config)
+                with accelerator.accumulate(*(student.prepared for student in students)):
+                    watch.begin()
+                    views = views_of(batch, method, students[0], config)
+                    said = step(students, views, method=method, supervised_loss=supervised_loss_of(config))
+                    accelerator.backward(said.losses["loss"])
+                    outcome = update(students, said.losses, lr, watch, accelerator)
+                logbook.batch(state, lr, said.losses, batch["keys"], outcome)
+                state.batch_done()
                 if accelerator.sync_gradients:
                     state.step += 1
+                    follow(students, said.labelled, views.mask, outcome)
                     keeper.save_if_due(state)
                     if stop.after(state.step):
                         break
             keeper.end_if(stop.agreed(), stop.reason, state)
             logbook.flush()
-            settle(student, state.step, accelerator)
-            due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-            iou = score(exact.of(student), student, val_loader, config, accelerator, stop.unasked) if due else None
+            settle(students, state.step, accelerator)
+            due = (state.epoch + 1) % config.eval_every == 0 or state.epoch + 1 == config.epochs
+            iou = score(students[0], val_loader, config, accelerator, stop) if due else None
             keeper.end_if(stop.agreed(), stop.reason, state)
-            state.record(epoch, iou)
+            state.record(iou)
             if due:
                 keeper.save_best(state)
-                logbook.epoch(state, bank_ages=bank.ages(epoch))
+                logbook.epoch(state, facts_of(students, state.epoch - 1))
                 keeper.save(state)
-            panel(state, student, bank)
-        result = report(state, config, data, accelerator, iterations=config.epochs * batches)
+            draw_panel(state, students[0], data=data, config=config, accelerator=accelerator)
+        result = report(state, config, data, accelerator, iterations=config.epochs * len(loader))
     return close(result, config, accelerator)
-
-
-def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Segmenter:
-    """The network to train; with synchronised BatchNorm where several GPUs share a batch."""
-    mean, std = encoder_statistics(config.encoder)
-    architecture = SegmenterConfig(
-        encoder=config.encoder, num_classes=data.source.num_classes, decoder_channels=config.decoder_channels,
-        low_level_channels=config.low_level_channels, atrous_rates=config.atrous_rates, mean=mean, std=std,
-        class_names=data.source.class_names, palette=data.source.palette, eval_window=config.eval_window,
-        image_size=config.image_size,
-    )  # fmt: skip
-    with accelerator.local_main_process_first():  # one download per machine
-        student = Segmenter(architecture, encoder_weights=config.encoder_weights)
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
-        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
-    # channels_last: a third less time per step than NCHW with MobileNetV2 on a CPU
-    return student.train().to(memory_format=torch.channels_last)
 
 
 def build_loaders(
     config: TrainConfig, data: TrainingData, method: Method, accelerator: Accelerator
-) -> tuple[DataLoader, DataLoader]:
-    """The training loader, which Accelerate divides among the processes, and this process's validation share."""
+) -> tuple[DataLoaderShard, TripleSampler, DataLoader]:
+    """The training loader, divided among the processes, the sampler behind it, and this process's validation share."""
     rank, processes = accelerator.process_index, accelerator.num_processes
     training = training_loader(
         data,
@@ -163,136 +129,90 @@ def build_loaders(
     validation = evaluation_loader(
         data.source, image_size=config.image_size, rank=rank, processes=processes, num_workers=config.num_workers
     )
-    return training, validation
+    return accelerator.prepare(training), cast(TripleSampler, training.sampler), validation
 
 
-def build_optimizer(config: TrainConfig, student: Segmenter) -> torch.optim.Optimizer:
-    """SGD with one learning rate for the encoder and one for the decoder."""
-    groups = [
-        {"params": student.encoder.parameters(), "multiplier": 1.0},
-        {"params": student.decoder.parameters(), "multiplier": config.decoder_lr_multiplier},
-    ]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+def names_of(loader: DataLoader, sampler: TripleSampler) -> partial[str]:
+    """A function from a sample's key to the ids of its images."""
+    return partial(images_of, cast(TripleDataset, loader.dataset), sampler)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate by hand: a prepared scheduler would step once per process."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["multiplier"]
-
-
-def build_supervised_loss(config: TrainConfig) -> SupervisedLoss:
+def supervised_loss_of(config: OptimiserConfig) -> SupervisedLoss:
     """The loss of the labelled images: (logits, target) → scalar."""
     if config.supervised_loss == "ohem":
         return partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
     return cross_entropy
 
 
-def joins_bank(config: TrainConfig, state: TrainState) -> bool:
-    """Whether the network joins the bank before the epoch that now begins (method.md, section 2)."""
-    if state.epoch < config.bank_start_epoch:
-        return False
-    if config.bank_policy == "best":
-        return state.improved
-    return state.epoch > 0 and state.epoch % config.bank_interval == 0
+def views_of(batch: dict, method: Method, student: Student, config: TrainConfig) -> Views:
+    """What the step sees of a batch."""
+    normalize = student.network.normalize
+    return build_views(batch, method.strong_views, seed=config.seed, normalize=normalize, partner=config.partner)
 
 
-def guides_of(
-    config: TrainConfig,
-    method: Method,
-    epoch: int,
-    student: Segmenter,
-    bank: PreviousModels,
-    swap: Swap,
-    frozen: Frozen,
-) -> list[Guide]:
-    """The guides of one epoch; previous models count by λ of the epoch, and not while it is 0 or the bank is empty."""
-    guides = []
-    if "student" in method.guides:
-        own_tensors = partial(frozen.tensors_of, student)
-        guides.append(student_as_guide(frozen.logits, own_tensors, threshold=config.confidence_threshold))
-    weight = triangle(epoch, config.epochs)
-    if "previous" in method.guides and len(bank) and weight > 0:
-        guides.append(
-            previous_models_as_guide(
-                frozen.logits,
-                bank,
-                swap=swap,
-                most=config.ensemble_size,
-                random_size=config.random_ensemble_size,
-                threshold=config.previous_threshold,
-                weighting=config.previous_weighting,
-                weight=weight,
-            )
-        )
-    return guides
+def begin_epoch(students: Sequence[Student], state: TrainState) -> dict:
+    """Let the guides begin the epoch at which the run stands; returns what they have to say for the progress bar."""
+    for student in students:
+        for guide in student.guides:
+            guide.begin(state)
+    return {name: value for name, value in facts_of(students, state.epoch).items() if isinstance(value, int)}
+
+
+def facts_of(students: Sequence[Student], epoch: int) -> dict:
+    """What the first student's guides have to say in the records of an epoch."""
+    return {name: value for guide in students[0].guides for name, value in guide.facts(epoch).items()}
+
+
+def update(
+    students: Sequence[Student], losses: dict[str, Tensor], lr: float, watch: Watch, accelerator: Accelerator
+) -> Outcome:
+    """Take the optimisers' step, or leave it out: as a fault that `watch` noticed, or because fp16's gradient scaler
+    looks for its scale, which is no fault."""
+    outcome: Outcome = "taken"
+    if accelerator.scaler is None:
+        losses["grad_norm"] = gradient_norm([student.network for student in students])
+        outcome = watch.look(losses)
+    take = not accelerator.sync_gradients or watch.end()
+    for student in students:
+        student.set_lr(lr)
+        if take:
+            student.optimizer.step()
+        student.optimizer.zero_grad()
+    return "overflow" if outcome == "taken" and accelerator.optimizer_step_was_skipped else outcome
+
+
+def follow(students: Sequence[Student], labelled: Sequence[Tensor], mask: Tensor, outcome: Outcome) -> None:
+    """After a step that was taken, let whatever follows the students do so."""
+    if outcome == "taken":
+        for student, logits in zip(students, labelled, strict=True):
+            student.follow(logits, mask)
+
+
+def settle(students: Sequence[Student], steps: int, accelerator: Accelerator) -> None:
+    """After an epoch: refuse to go on with weights that an update destroyed; then give every process the first one's
+    BatchNorm statistics, so that all score and bank the same networks."""
+    networks = [network for student in students for network in student.networks.values()]
+    check_weights(networks, steps, accelerator)
+    if accelerator.num_processes > 1:
+        for buffer in (buffer for network in networks for buffer in network.buffers()):
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def score(
-    network: Network,
-    student: Segmenter,
-    loader: DataLoader,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    go_on: Callable[[object], bool] = lambda sample: True,
+    student: Student, loader: DataLoader, config: TrainConfig, accelerator: Accelerator, stop: StopRequest
 ) -> list[float]:
-    """Per-class IoU in % of a network, some form of the student, over the validation images; exact for any number of
+    """Per-class IoU in % of what is scored of a student, over the validation images, exact for any number of
     processes.
 
-    It means nothing where `go_on` ended it early.
+    It means nothing where `stop` ended it early.
     """
-    samples, quiet = takewhile(go_on, loader), not accelerator.is_main_process
+    samples, quiet = takewhile(stop.unasked, loader), not accelerator.is_main_process
     confusion = evaluate(
-        network,
+        student.exact.of(student.scored),
         tqdm(samples, desc="evaluate", total=len(loader), leave=False, disable=quiet, dynamic_ncols=True),
-        num_classes=student.config.num_classes,
-        normalize=student.normalize,
+        num_classes=student.network.config.num_classes,
+        normalize=student.network.normalize,
         window=config.eval_window,
         device=accelerator.device,
     )
     return iou_of(accelerator.reduce(confusion, "sum").cpu()).tolist()
-
-
-def update(
-    student: Segmenter,
-    optimizer: AcceleratedOptimizer,
-    losses: dict[str, Tensor],
-    buffers: list[Tensor] | None,
-    accelerator: Accelerator,
-) -> Outcome:
-    """Take the optimiser's step, or leave it out.
-
-    It is left out as a fault where loss or gradient are not finite and `buffers` are there to be put back. With fp16
-    the gradient scaler leaves steps out while it looks for its scale, which is no fault.
-    """
-    if accelerator.scaler is None:
-        losses["grad_norm"] = gradient_norm(student)
-        if buffers is not None and not is_finite(losses, accelerator):
-            put_back(student, buffers)
-            optimizer.zero_grad()
-            return "fault"
-    optimizer.step()
-    optimizer.zero_grad()
-    return "overflow" if accelerator.optimizer_step_was_skipped else "taken"
-
-
-def settle(student: nn.Module, steps: int, accelerator: Accelerator) -> None:
-    """After an epoch: refuse to go on, and to save, with weights that an update destroyed; then give every process the
-    first one's BatchNorm statistics, so that all score and bank the same network."""
-    if not torch.stack([p.isfinite().all() for p in student.parameters()]).all():
-        raise TrainingError(
-            f"the weights are not finite after step {steps - 1}; the models saved before stay in place. Lower --lr"
-        )
-    if accelerator.num_processes > 1:
-        for buffer in student.buffers():
-            torch.distributed.broadcast(buffer, src=0)
-
-
-def build_frozen(student: Segmenter, config: TrainConfig, accelerator: Accelerator) -> Frozen:
-    """The form in which the student and its earlier versions are guides, in the precision that the settings name."""
-    dtypes = {"no": torch.float32, "fp16": torch.float16}
-    dtype = dtypes.get(accelerator.mixed_precision, torch.bfloat16)
-    if config.guide_precision == "bf16":
-        dtype = torch.bfloat16
-    autocast = partial(torch.autocast, accelerator.device.type, dtype, enabled=dtype != torch.float32)
-    return Frozen(student, dtype, side=config.crop_size, context=autocast)

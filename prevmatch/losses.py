@@ -49,22 +49,30 @@ def ohem_cross_entropy(
 def confidence_weighted(
     loss: Tensor, confidence: Tensor, valid: Tensor, *, threshold: float, mode: Weighting = "pixelwise"
 ) -> Tensor:
+    """`weighted` with one threshold: what is accepted is what has a confidence of at least `threshold`."""
+    return weighted(loss, confidence, valid, confidence >= threshold, mode=mode)
+
+
+def weighted(
+    loss: Tensor, confidence: Tensor, valid: Tensor, accepted: Tensor, *, mode: Weighting = "pixelwise"
+) -> Tensor:
     """Reduce a per-pixel loss on pseudo-labels to a scalar, weighing it by the guide's confidence.
 
-    loss, confidence (B, H, W) float; valid (B, H, W) bool, False on padding. The sum is always divided by the number
-    of valid pixels, not of accepted ones.
+    loss, confidence (B, H, W) float; valid (B, H, W) bool, False on padding; accepted (B, H, W) bool, where the
+    guide's word counts. The sum is always divided by the number of valid pixels, not of accepted ones.
 
-    * pixelwise: valid pixels with confidence >= threshold count.
-    * pixelratio: every pixel counts times its image's share of valid pixels at or above the threshold.
+    * pixelwise: valid pixels that are accepted count.
+    * pixelratio: every pixel counts times the accepted share of its image's valid pixels.
     * pixelavg: the whole batch's loss times the sum over images of their mean confidence. That is batch-size times
-      larger than a mean, and padding counts; the published Cityscapes runs were trained so (method.md, section 3).
+      larger than a mean, and padding counts; the published Cityscapes runs were trained so (by the paper's code, not
+      its text).
     """
     pixels = valid.sum().clamp(min=1)
     if mode == "pixelwise":
-        return (loss * ((confidence >= threshold) & valid)).sum() / pixels
+        return (loss * (accepted & valid)).sum() / pixels
     per_image = valid.sum(dim=(1, 2)).clamp(min=1)
     if mode == "pixelratio":
-        share = ((confidence >= threshold) & valid).sum(dim=(1, 2)) / per_image
+        share = (accepted & valid).sum(dim=(1, 2)) / per_image
         return (loss * share[:, None, None]).sum() / pixels
     if mode == "pixelavg":
         average = (confidence * valid).sum(dim=(1, 2)) / per_image

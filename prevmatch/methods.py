@@ -1,148 +1,250 @@
 """The methods as values, guides × views × mixing × weights, and the one training step that all of them share.
 
-A step reads: guides label the weak view; the student answers harder views; boxes paste images and labels alike; each
-guide's losses count by its weight. Another method is another `Method`, or one more guide (`guides.py`).
+A step reads: guides label the weak view; mixing pastes images and labels alike; the students answer harder views; each
+guide's losses count by its weight. Another method is another `Method`, or one more guide (`guides/`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import nll_loss
+from torch.nn.functional import dropout2d, nll_loss
 
-from prevmatch.config import TrainConfig
-from prevmatch.guides import Guide
-from prevmatch.losses import confidence_weighted
-from prevmatch.models.segmenter import at_least_float32, enlarge
-from prevmatch.views import Views, paste
+from prevmatch.config import GuidanceConfig
+from prevmatch.guides.guide import Builder, Guide
+from prevmatch.guides.itself import itself
+from prevmatch.guides.previous import previous
+from prevmatch.guides.teacher import teacher
+from prevmatch.losses import weighted
+from prevmatch.mixing import Labels, Mixing, cutmix
+from prevmatch.models.segmenter import Perturbation, at_least_float32, enlarge
+from prevmatch.views import Views
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C, H, W), class ids (B, H, W)) → scalar."""
 
 
+def with_dropped_channels(features: list[Tensor], *, probability: float) -> list[Tensor]:
+    """Beside the features themselves, the same with channels dropped (UniMatch's feature perturbation)."""
+    return [torch.cat([feature, dropout2d(feature, probability)]) for feature in features]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Images that pass a student in training as one batch, and so share BatchNorm's statistics."""
+
+    views: tuple[str, ...]
+    """"labelled", "weak", "strong1", "strong2"."""
+    perturb: Perturbation | None = None
+    """What changes the encoder's features before the decoder sees them."""
+    outputs: tuple[str, ...] = ()
+    """What the equal parts of the logits are called; the views' names where nothing else is said."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it needs what guides say, because mixing comes after labelling."""
+        return any(name.startswith("strong") for name in self.views)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Which views of an unlabelled image the student answers, what they weigh, and who labels them."""
+    """What a student answers, what each answer weighs, and who labels."""
 
-    strong: tuple[float, ...] = ()
-    """One weight per strong view; each is mixed with a partner image by a CutMix box of its own."""
-    feature: float = 0.0
-    """Weight of a further view, whose encoder features lose channels (UniMatch); 0 leaves it out."""
-    feature_dropout: float = 0.5
-    """Probability with which that view loses a channel."""
-    guides: tuple[str, ...] = ()
-    """Whose pseudo-labels the views are compared with: "student", "previous"."""
+    forwards: tuple[Forward, ...] = (Forward(("labelled",)),)
+    """In this order; those without strong views first."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weight of each output that is compared with pseudo-labels."""
+    guides: tuple[Builder, ...] = ()
+    """Who labels."""
+    mixing: Mixing = cutmix
+    """How strong views are mixed."""
+    divided: bool = True
+    """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
 
     @property
     def uses_unlabelled(self) -> bool:
         """Whether the method looks at unlabelled images at all."""
-        return bool(self.strong)
+        return bool(self.weights)
+
+    @property
+    def strong_views(self) -> int:
+        """How many strong views of an image there are."""
+        return sum(name.startswith("strong") for forward in self.forwards for name in forward.views)
 
 
 SUPERVISED = Method()
-FIXMATCH = Method(strong=(1.0,), guides=("student",))
-UNIMATCH = Method(strong=(0.25, 0.25), feature=0.5, guides=("student",))
-PREVMATCH = replace(UNIMATCH, guides=("student", "previous"))
-METHODS = {"supervised": SUPERVISED, "fixmatch": FIXMATCH, "unimatch": UNIMATCH, "prevmatch": PREVMATCH}
+FIXMATCH = Method(
+    forwards=(Forward(("labelled", "weak")), Forward(("strong1",))), weights={"strong1": 1.0}, guides=(itself,)
+)
+UNIMATCH = Method(
+    forwards=(
+        Forward(
+            ("labelled", "weak"),
+            partial(with_dropped_channels, probability=0.5),
+            ("labelled", "weak", "labelled feature", "feature"),
+        ),
+        Forward(("strong1", "strong2")),
+    ),
+    weights={"strong1": 0.25, "strong2": 0.25, "feature": 0.5},
+    guides=(itself,),
+)
+PREVMATCH = replace(UNIMATCH, guides=(itself, previous))
+# AugSeg's step (CVPR 2023) without its own augmentations: an EMA teacher, one batch, an undivided sum.
+MEAN_TEACHER = Method(
+    forwards=(Forward(("labelled", "strong1")),), weights={"strong1": 1.0}, guides=(teacher,), divided=False
+)
+METHODS = {
+    "supervised": SUPERVISED,
+    "fixmatch": FIXMATCH,
+    "unimatch": UNIMATCH,
+    "prevmatch": PREVMATCH,
+    "mean_teacher": MEAN_TEACHER,
+}
 
 
-def method_of(config: TrainConfig) -> Method:
-    """The method that the settings name, with previous guidance added if they ask for it.
+def method_of(config: GuidanceConfig) -> Method:
+    """The method that the settings name, with an EMA teacher or previous guidance if they ask for it.
 
     Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
     """
     method = METHODS[config.method]
-    if config.previous_guidance and "previous" not in method.guides:
-        method = replace(method, strong=method.strong or FIXMATCH.strong, guides=(*method.guides, "previous"))
+    if config.ema_decay is not None:
+        method = replace(method, guides=tuple(teacher if guide is itself else guide for guide in method.guides))
+    if config.previous_guidance and previous not in method.guides:
+        views = method if method.weights else replace(FIXMATCH, guides=())
+        method = replace(views, guides=(*method.guides, previous))
     return method
 
 
-class PseudoLabels(NamedTuple):
-    """What a guide says of a batch of images."""
+class Learner(Protocol):
+    """A student as the step sees it."""
 
-    labels: Tensor
-    """Class ids (B, H, W), int64."""
-    confidence: Tensor
-    """Probability of that class (B, H, W), float32 or more precise."""
-    valid: Tensor
-    """False on padding (B, H, W), bool."""
+    @property
+    def prepared(self) -> nn.Module:
+        """The network as it is called in training."""
+
+    @property
+    def guides(self) -> Sequence[Guide]:
+        """Who labels for it."""
 
 
-def step(
-    network: nn.Module,
-    views: Views,
-    *,
-    method: Method,
-    guides: Sequence[Guide] = (),
-    supervised_loss: SupervisedLoss,
-) -> dict[str, Tensor]:
-    """One training step's losses: a pure function of the network, the views and the guides, without a device sync.
+class Step(NamedTuple):
+    """What a step came to."""
 
-    Returns scalars: `loss` to be minimised, `supervised`, and per guide and view the loss `GUIDE/strong1`,
-    `GUIDE/strong2`, `GUIDE/feature` and the accepted share of the weak images' pixels, `GUIDE/mask_ratio`.
-    With guides g of weight w_g (the supervised loss has 1):
-    loss = (supervised + Σ_g w_g Σ_views weight · loss) / (1 + Σ_g w_g), which is (Lx + Lu + λ Lprev) / (2 + λ).
+    losses: dict[str, Tensor]
+    """Scalars: `loss` to be minimised, `supervised`, and per guide and output the loss `GUIDE/strong1` and so on, and
+    the accepted share of the weak images' pixels, `GUIDE/mask_ratio`. Those of a second student begin with `2/`."""
+    labelled: list[Tensor]
+    """What each student said of the labelled images: logits (B, C, H, W), without gradient."""
+
+
+def step(students: Sequence[Learner], views: Views, *, method: Method, supervised_loss: SupervisedLoss) -> Step:
+    """One training step's losses: a pure function of the students, the views and the guides, without a device sync.
+
+    With guides g of weight w_g (the supervised loss has 1), the loss of a student is
+    (supervised + Σ_g w_g Σ_outputs weight · loss) / (1 + Σ_g w_g), which is (Lx + Lu + λ Lprev) / (2 + λ), or the
+    undivided sum; several students' losses are added, so that each learns as it would alone.
     """
-    if not method.uses_unlabelled:
-        loss = supervised_loss(network(views.labelled), views.mask)
-        return {"loss": loss, "supervised": loss.detach()}
+    asked = [[guide for guide in student.guides if guide.weight > 0] for student in students]
+    read = {guide.reads for guides in asked for guide in guides}
+    plans = [_needed(method, guides, own_read=number in read) for number, guides in enumerate(asked)]
+    count = len(views.labelled)
 
-    # Guides look first: the student's eval-mode answers must not contain this step's BatchNorm updates.
+    # Guides look first: a student's eval-mode answers must not contain this step's BatchNorm updates.
     with torch.no_grad():
-        answers = [guide.answer(views.weak, views.partner) for guide in guides]
+        looks = [[_look(guide, views) for guide in guides] for guides in asked]
+    images = {"labelled": views.labelled, "weak": views.weak[:count]}
+    said = [_answers(student, plan, images, mixed=False) for student, plan in zip(students, plans, strict=True)]
 
-    images = torch.cat([views.labelled, views.weak])
-    coarse: list[tuple[str, float, Tensor, Tensor | None]] = []
-    if method.feature:
-        logits, perturbed = network(images, method.feature_dropout, enlarged=False)
-        coarse.append(("feature", method.feature, perturbed.tensor_split(2)[1], None))
-    else:
-        logits = network(images, enlarged=False)
-    labelled_logits, weak_logits = logits.tensor_split(2)
-    strong_logits = network(torch.cat(views.strong), enlarged=False).tensor_split(len(views.strong))
-    for i, weight in enumerate(method.strong):
-        coarse.append((f"strong{i + 1}", weight, strong_logits[i], views.boxes[i]))
-    # Enlarged only now, and only those that a loss reads. Log-probabilities serve every guide.
-    students = [(name, w, enlarge(part, views.weak).log_softmax(dim=1), box) for name, w, part, box in coarse]
+    losses, labelled = dict[str, Tensor](), []
+    for number, (student, guides) in enumerate(zip(students, asked, strict=True)):
+        labels = [_labels(guide, look, said, views) for guide, look in zip(guides, looks[number], strict=True)]
+        shown, targets = {}, {"feature": [whole.first(count) for whole in labels]}
+        for i, view in enumerate(views.strong if guides else (), start=1):
+            shown[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, [views.pool(whole) for whole in labels])
+        answers = said[number] | _answers(student, plans[number], images | shown, mixed=True)
+        labelled.append(enlarge(answers["labelled"], views.labelled))
+        terms = {"supervised": supervised_loss(labelled[-1], views.mask)}
+        terms |= _terms(method, guides, targets, answers, views)
+        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, targets["feature"], strict=True)}
+        losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
+        loss = _total(method, guides, terms)
+        losses["loss"] = losses["loss"] + loss if number else loss
+    return Step(losses, [logits.detach() for logits in labelled])
 
-    supervised = supervised_loss(enlarge(labelled_logits, views.labelled), views.mask)
-    total, losses = supervised, {"supervised": supervised.detach()}
-    for guide, (weak_answer, partner_answer) in zip(guides, answers, strict=True):
-        weak_answer = weak_logits.detach() if weak_answer is None else weak_answer
-        weak = _pseudo_labels(enlarge(weak_answer, views.weak), views.valid)
-        partner = _labels_of_partners(partner_answer, weak, views)
-        for name, weight, log_probabilities, box in students:
-            target = (
-                weak if box is None else PseudoLabels(*(paste(box, p, w) for p, w in zip(partner, weak, strict=True)))
-            )
-            loss = confidence_weighted(
-                nll_loss(log_probabilities, target.labels, reduction="none"),
+
+def _needed(method: Method, guides: Sequence[Guide], *, own_read: bool) -> list[Forward]:
+    """The forwards of which something is read: without guides the labelled images; the weak ones only where a guide
+    reads the student's own logits, or they are perturbed."""
+    if not guides:
+        return [Forward(("labelled",))]
+    bare = [replace(f, views=tuple(v for v in f.views if v != "weak")) for f in method.forwards]
+    return [f if own_read or f.perturb else b for f, b in zip(method.forwards, bare, strict=True)]
+
+
+def _look(guide: Guide, views: Views) -> Tensor | None:
+    """What a guide says of the weak images by itself: of all, or of the partners, if there are any."""
+    images = views.weak if guide.reads is None else views.weak[len(views.labelled) :]
+    return guide.label(images) if len(images) else None
+
+
+def _answers(
+    student: Learner, plan: Sequence[Forward], images: Mapping[str, Tensor], *, mixed: bool
+) -> dict[str, Tensor]:
+    """A student's logits (B, C, h, w), not enlarged yet, by the name of each output."""
+    found = dict[str, Tensor]()
+    for forward in plan:
+        if forward.mixed == mixed:
+            names = forward.outputs or forward.views
+            batch = torch.cat([images[view] for view in forward.views])
+            logits = student.prepared(batch, forward.perturb, enlarged=False)
+            found |= zip(names, rearrange(logits, "(part b) c h w -> part b c h w", part=len(names)), strict=True)
+    return found
+
+
+def _labels(guide: Guide, look: Tensor | None, said: Sequence[Mapping[str, Tensor]], views: Views) -> Labels:
+    """A guide's pseudo-labels of all weak images."""
+    own = [] if guide.reads is None else [said[guide.reads]["weak"].detach()]
+    logits = torch.cat([at_least_float32(part) for part in (*own, look) if part is not None])
+    confidence, ids = enlarge(logits, views.weak).softmax(dim=1).max(dim=1)
+    return Labels(ids, confidence, views.valid)
+
+
+def _accepted(guide: Guide, said: Labels) -> Tensor:
+    """The share of real pixels whose pseudo-label counts."""
+    return (guide.accepts(said.ids, said.confidence) & said.valid).sum() / said.valid.sum().clamp(min=1)
+
+
+def _terms(
+    method: Method,
+    guides: Sequence[Guide],
+    targets: Mapping[str, Sequence[Labels]],
+    answers: Mapping[str, Tensor],
+    views: Views,
+) -> dict[str, Tensor]:
+    """The loss of each guide on each output."""
+    terms = dict[str, Tensor]()
+    for name in method.weights if guides else ():
+        log_probabilities = enlarge(answers[name], views.labelled).log_softmax(dim=1)  # serve every guide
+        for guide, target in zip(guides, targets[name], strict=True):
+            terms[f"{guide.name}/{name}"] = weighted(
+                nll_loss(log_probabilities, target.ids, reduction="none"),
                 target.confidence,
                 target.valid,
-                threshold=guide.threshold,
+                guide.accepts(target.ids, target.confidence),
                 mode=guide.weighting,
             )
-            total = total + guide.weight * weight * loss
-            losses[f"{guide.name}/{name}"] = loss.detach()
-        accepted = ((weak.confidence >= guide.threshold) & weak.valid).sum()
-        losses[f"{guide.name}/mask_ratio"] = accepted / weak.valid.sum().clamp(min=1)
-    return {"loss": total / (1 + sum(guide.weight for guide in guides)), **losses}
+    return terms
 
 
-def _pseudo_labels(logits: Tensor, valid: Tensor) -> PseudoLabels:
-    confidence, labels = at_least_float32(logits).softmax(dim=1).max(dim=1)
-    return PseudoLabels(labels, confidence, valid)
-
-
-def _labels_of_partners(answer: Tensor | None, weak: PseudoLabels, views: Views) -> PseudoLabels:
-    """One map per image of the batch; where no box shows the partner it is not looked at, and may be anything."""
-    if answer is None:
-        return PseudoLabels(*(maps.roll(1, dims=0) for maps in weak))
-    assert views.partner is not None
-    assert views.partner_valid is not None
-    found, rows = _pseudo_labels(enlarge(answer, views.partner), views.partner_valid), views.partner_rows
-    if rows is None:
-        return found
-    return PseudoLabels(*(m.index_copy(0, rows, f) for m, f in zip(weak, found, strict=True)))
+def _total(method: Method, guides: Sequence[Guide], terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss of one student."""
+    loss = terms["supervised"]
+    for guide in guides:
+        for name, weight in method.weights.items():
+            loss = loss + guide.weight * weight * terms[f"{guide.name}/{name}"]
+    return loss / (1 + sum(guide.weight for guide in guides)) if method.divided else loss

@@ -1,83 +1,97 @@
-"""Strong views, made on the device for a whole batch, each image with random parameters of its own.
+"""Views: what the step sees of a batch, made on the device, each image with random parameters of its own.
 
 What is drawn is UniMatch's (CVPR 2023): colour jitter p .8 (brightness, contrast, saturation ± .5, hue ± .25 of a
-turn, in random order), greyscale p .2, Gaussian blur p .5 with standard deviation U[.1, 2], and a CutMix box p .5
-with an area share U[.02, .4] and an aspect U[.3, 1/.3]. Parameters are drawn on the host from a generator per sample,
-so they depend neither on the batch nor on the number of processes. Pixels are float32 RGB in [0, 255] at first.
+turn, in random order), greyscale p .2, Gaussian blur p .5 with standard deviation U[.1, 2]; and CutMix boxes
+(`mixing`). Parameters are drawn on the host from a generator per sample, so they depend neither on the batch nor on
+the number of processes. Pixels are float32 RGB in [0, 255] at first.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
+
+from prevmatch.config import IGNORE_INDEX, Partner
+from prevmatch.mixing import Labels, StrongView, box_map, draw_box
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BLUR_RADIUS = 6  # pixels on each side: three times the largest standard deviation
 
 
 class Views(NamedTuple):
-    """One batch as the step sees it: normalised images (B, 3, H, W), maps (B, H, W)."""
+    """One batch as the step sees it: normalised images (3, H, W) and maps (H, W), not mixed yet."""
 
     labelled: Tensor
+    """(B, 3, H, W)"""
     mask: Tensor
-    """Class ids of `labelled`, int64, 255 = ignored."""
+    """Class ids of `labelled` (B, H, W), int64, 255 = ignored."""
     weak: Tensor
+    """Weak views (B + P, 3, H, W) of the images that guides label: the batch's own B, then P partners of theirs."""
     valid: Tensor
-    """False on the padding of `weak`."""
-    strong: tuple[Tensor, ...]
-    """Strong views of `weak`; inside `boxes` they show the partner's strong view."""
-    boxes: tuple[Tensor, ...]
-    """Where each strong view shows the partner, bool."""
-    partner: Tensor | None = None
-    """Weak views (P, 3, H, W) of the partners that a box shows; None: an image's partner is the one before it."""
-    partner_valid: Tensor | None = None
-    """False on their padding (P, H, W)."""
-    partner_rows: Tensor | None = None
-    """Which images of the batch they belong to (P,), int64; None: one to each."""
+    """False on their padding (B + P, H, W)."""
+    strong: tuple[StrongView, ...] = ()
+    """Strong views of the first B of them."""
+
+    def pool(self, said: Labels) -> Labels:
+        """What is known of the strong views' pool, where a guide said `said` of the weak images."""
+        if not self.strong or len(self.strong[0].pool) == len(self.weak):
+            return said
+        known = self.mask != IGNORE_INDEX  # the labelled images are lent, with their masks
+        masks = Labels(self.mask.where(known, 0), known.to(said.confidence.dtype), known)
+        return Labels(*(torch.cat(parts) for parts in zip(said, masks, strict=True)))
 
 
-def build_views(batch: dict, strong_views: int, *, seed: int, normalize: Callable[[Tensor], Tensor]) -> Views:
+def build_views(
+    batch: dict,
+    strong_views: int,
+    *,
+    seed: int,
+    normalize: Callable[[Tensor], Tensor],
+    partner: Partner = "independent",
+) -> Views:
     """Turn a loader's batch (uint8, on the device) into the views of a step with `strong_views` strong views.
 
-    Partners that no box shows, a quarter of them with two views, are left out. A batch without partners is its own,
-    rolled by one image, strong views included (as in UniMatch V2).
+    `partner` says which image a box shows: the batch's own partners (the others, a quarter of them with two views, are
+    left out), the image before it, the batch in reversed order, or the labelled image of the same sample.
     """
     labelled, mask = normalize(batch["labelled"]), batch["mask"].long()
     if not strong_views:
-        none = labelled[:0]
-        return Views(labelled, mask, none, none.bool(), (), ())
-    weak, partner = batch["weak"], batch.get("partner")
+        return Views(labelled, mask, labelled[:0], mask[:0].bool())
+    weak, valid = batch["weak"], batch["valid"]
     count, (height, width), device = len(weak), weak.shape[-2:], weak.device
     rngs = [np.random.default_rng((seed, *key, 1)) for key in batch["keys"]]
-    own, other, drawn = [], [], []
+    own, other, boxes = [], [], []
     for _ in range(strong_views):
-        own += [draw_strong(rng) for rng in rngs]
-        other += [draw_strong(rng) for rng in rngs]
-        drawn += [draw_box(rng, height, width) for rng in rngs]
-    boxes = box_map(drawn, height, width, device)
-    if partner is None:
-        strong = strong_augment(torch.cat([weak] * strong_views), own)
-        rolled = strong.view(strong_views, *weak.shape).roll(1, dims=1).view_as(strong)
-        strong, extra = paste(boxes, rolled, strong), {}
+        own.append([draw_strong(rng) for rng in rngs])
+        other.append([draw_strong(rng) for rng in rngs])
+        boxes.append([draw_box(rng, height, width) for rng in rngs])
+    images, donor, guests = weak, list(range(count)), []
+    if partner == "independent":
+        guests = [i for i in range(count) if any(drawn[i] for drawn in boxes)]
+        kept = _on(device, guests)
+        images = torch.cat([weak, batch["partner"][kept]])
+        weak, valid = images, torch.cat([valid, batch["partner_valid"][kept]])
+        donor = [count + guests.index(i) if i in guests else i for i in range(count)]
+    elif partner == "labelled":
+        images, guests = torch.cat([weak, batch["labelled"]]), list(range(count))
+        donor = [count + i for i in range(count)]
     else:
-        shown = [i for i, box in enumerate(drawn) if box is not None]  # rows of all views' images together
-        rows = sorted({i % count for i in shown}) or [0]  # not empty: some networks cannot answer no image at all
-        places, owners, kept = (_on(device, index) for index in (shown, [i % count for i in shown], rows))
-        images = torch.cat([weak] * strong_views + [partner[owners]])
-        strong, pasted = strong_augment(images, own + [other[i] for i in shown]).split([len(own), len(shown)])
-        strong[places] = paste(boxes[places], pasted, strong[places])
-        extra = {
-            "partner": normalize(partner[kept]),
-            "partner_valid": batch["partner_valid"][kept],
-            "partner_rows": kept,
-        }
-    views = normalize(strong).tensor_split(strong_views)
-    return Views(labelled, mask, normalize(weak), batch["valid"], views, boxes.tensor_split(strong_views), **extra)
+        donor = [(i - 1) % count if partner == "batch" else count - 1 - i for i in range(count)]
+    # A guest is changed only where a box shows it.
+    parameters = [
+        [*own[v], *(other[v][i] if boxes[v][i] else None for i in guests)] for v in range(strong_views)
+    ]  # fmt: skip
+    pools = strong_augment(images.repeat(strong_views, 1, 1, 1), [p for drawn in parameters for p in drawn])
+    pools = rearrange(normalize(pools), "(v n) c h w -> v n c h w", v=strong_views)
+    edges = _on(device, [[box or (0, 0, 0, 0) for box in drawn] for drawn in boxes])
+    donors = _on(device, donor)
+    strong = (StrongView(pools[v], box_map(edges[v], height, width), donors) for v in range(strong_views))
+    return Views(labelled, mask, normalize(weak), valid, tuple(strong))
 
 
 # ---------------------------------------------------------------------------------------------- what is drawn
@@ -103,48 +117,22 @@ def draw_strong(rng: np.random.Generator) -> Strong:
     return Strong(jitter, grey, float(rng.uniform(0.1, 2.0)) if rng.random() < 0.5 else None)
 
 
-def draw_box(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """Draw a CutMix box (top, left, bottom, right) in pixels, or None; redrawn until it lies inside the image."""
-    if rng.random() < 0.5:
-        return None
-    area = rng.uniform(0.02, 0.4) * height * width
-    while True:
-        aspect = rng.uniform(0.3, 1 / 0.3)
-        w, h = int(math.sqrt(area / aspect)), int(math.sqrt(area * aspect))
-        left, top = int(rng.integers(0, width)), int(rng.integers(0, height))
-        if left + w <= width and top + h <= height:
-            return top, left, top + h, left + w
-
-
-def box_map(
-    boxes: Sequence[tuple[int, int, int, int] | None], height: int, width: int, device: torch.device
-) -> Tensor:
-    """Turn boxes into a bool map (B, height, width), True inside."""
-    edges = _on(device, [box or (0, 0, 0, 0) for box in boxes])
-    top, left, bottom, right = edges.T[:, :, None, None]
-    y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    return (y >= top) & (y < bottom) & (x >= left) & (x < right)
-
-
 # ---------------------------------------------------------------------------------------------- what is done
-def paste(box: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
-    """CutMix: `inside` where box (B, H, W) is True, `outside` elsewhere; for images (B, C, H, W) or maps (B, H, W)."""
-    return torch.where(box.unsqueeze(1) if inside.ndim == 4 else box, inside, outside)
+def strong_augment(images: Tensor, parameters: Sequence[Strong | None]) -> Tensor:
+    """Apply one `Strong` to each image of (B, 3, H, W), uint8 or float in [0, 255]; returns new float32 images.
 
-
-def strong_augment(images: Tensor, parameters: Sequence[Strong]) -> Tensor:
-    """Apply one `Strong` to each image of (B, 3, H, W), uint8 or float in [0, 255]; returns new float32 images."""
+    Those with None stay as they are.
+    """
     images = images.float() if images.dtype == torch.uint8 else images.clone()
+    drawn = [p or Strong(None, False, None) for p in parameters]
     for position in range(4):
         for name, change in JITTER.items():
             chosen = {
-                i: p.jitter[position][1]
-                for i, p in enumerate(parameters)
-                if p.jitter and p.jitter[position][0] == name
+                i: p.jitter[position][1] for i, p in enumerate(drawn) if p.jitter and p.jitter[position][0] == name
             }
             _apply(images, chosen, change)
-    _apply(images, {i: 1.0 for i, p in enumerate(parameters) if p.grey}, lambda x, _: _grey(x).expand_as(x))
-    _apply(images, {i: p.blur for i, p in enumerate(parameters) if p.blur is not None}, gaussian_blur)
+    _apply(images, {i: 1.0 for i, p in enumerate(drawn) if p.grey}, lambda x, _: _grey(x).expand_as(x))
+    _apply(images, {i: p.blur for i, p in enumerate(drawn) if p.blur is not None}, gaussian_blur)
     return images
 
 

@@ -3,18 +3,21 @@
 import sys
 from contextlib import nullcontext
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prevmatch.bank import PreviousModels
-from prevmatch.config import SegmenterConfig
-from prevmatch.guides import previous_models_as_guide, student_as_guide
+from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.guides.guide import Versions
+from prevmatch.guides.itself import itself
+from prevmatch.guides.previous import previous
 from prevmatch.losses import cross_entropy
 from prevmatch.methods import PREVMATCH, UNIMATCH, step
+from prevmatch.mixing import paste
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.views import build_views
@@ -49,26 +52,26 @@ def sgd(network):
     return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
 
-def guides_of(network, previous):
-    frozen = Frozen(network, side=CROP)
-    own = student_as_guide(frozen.logits, partial(frozen.tensors_of, network), threshold=0.4)
-    bank = PreviousModels(3, seed=5, prepare=frozen.tensors_of)
-    guide = previous_models_as_guide(
-        frozen.logits, bank, most=3, random_size=True, threshold=0.35, weighting="pixelwise", weight=0.5
-    )
-    return bank, [own, guide] if previous else [own]
+def guides_of(network, with_previous):
+    config = TrainConfig(confidence_threshold=0.4, previous_threshold=0.35, bank_capacity=3, seed=5)
+    versions = Versions(0, network, Frozen(network, side=CROP))
+    guides = [build(config, versions) for build in (itself, previous)]
+    guides[1].weight = 0.5
+    return guides if with_previous else guides[:1]
 
 
-def fast_curve(network, previous):
+def fast_curve(network, with_previous):
     network = network.to(memory_format=torch.channels_last)
-    optimizer, (bank, guides) = sgd(network), guides_of(network, previous)
+    optimizer, guides = sgd(network), guides_of(network, with_previous)
     curve = []
     for number in range(STEPS):
-        bank.push(network)
+        if with_previous:
+            guides[1].bank.push(network)
         torch.manual_seed(number)
         views = build_views(batch_of(number), 2, seed=0, normalize=network.normalize)
-        method = PREVMATCH if previous else UNIMATCH
-        losses = step(network, views, method=method, guides=guides, supervised_loss=cross_entropy)
+        method = PREVMATCH if with_previous else UNIMATCH
+        students = [SimpleNamespace(prepared=network, guides=guides)]
+        losses, _ = step(students, views, method=method, supervised_loss=cross_entropy)
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
@@ -76,7 +79,7 @@ def fast_curve(network, previous):
     return curve
 
 
-def plain_curve(network, previous):
+def plain_curve(network, with_previous):
     """In float64, so that what the two curves differ by is the fast path's own rounding, on any processor."""
     network = network.double()
     optimizer, twin, members, curve = sgd(network), PreviousModels(3, seed=5), [], []
@@ -87,14 +90,14 @@ def plain_curve(network, previous):
         batch = batch_of(number)
         views = build_views(batch, 2, seed=0, normalize=network.normalize)
         assert views.weak.dtype == torch.float64
-        strong = {f"strong{i + 1}": view for i, view in enumerate(views.strong)}
-        boxes = {f"box{i + 1}": box.float() for i, box in enumerate(views.boxes)}
+        strong = {f"strong{i + 1}": paste(v.box, v.pool, v.donor) for i, v in enumerate(views.strong)}
+        boxes = {f"box{i + 1}": view.box.float() for i, view in enumerate(views.strong)}
         ignore, partner_ignore = (torch.where(batch[name], 0, 255) for name in ("valid", "partner_valid"))
-        drawn = twin.draw(3) if previous else []
+        drawn = twin.draw(3) if with_previous else []
         places = [next(i for i, m in enumerate(twin.state_dict()["models"]) if m is member) for _, member in drawn]
         losses = plain_step(
             network, optimizer, {"image": views.labelled, "mask": views.mask},
-            {"weak": views.weak, "ignore": ignore, **strong, **boxes},
+            {"weak": views.weak[:BATCH], "ignore": ignore, **strong, **boxes},
             {"weak": network.normalize(batch["partner"]), "ignore": partner_ignore, **strong},
             members=[members[i] for i in places], shares=[share for share, _ in drawn], weight=0.5,
             autocast=nullcontext(), thresholds=(0.4, 0.35),
@@ -103,9 +106,9 @@ def plain_curve(network, previous):
     return curve
 
 
-@pytest.mark.parametrize("previous", [False, True], ids=["unimatch", "prevmatch"])
-def test_fast_and_plain_path_have_one_loss_curve(network, previous):
-    plain, fast = plain_curve(deepcopy(network), previous), fast_curve(network, previous)
+@pytest.mark.parametrize("with_previous", [False, True], ids=["unimatch", "prevmatch"])
+def test_fast_and_plain_path_have_one_loss_curve(network, with_previous):
+    plain, fast = plain_curve(deepcopy(network), with_previous), fast_curve(network, with_previous)
     assert fast[0] == pytest.approx(plain[0], rel=1e-6)
     assert fast == pytest.approx(plain, rel=2e-3)  # each step enlarges what the one before it rounded
     assert abs(fast[0] - fast[-1]) > 0.01
@@ -127,12 +130,13 @@ class Waits(TorchDispatchMode):
 
 
 def test_a_step_reads_nothing_back_from_the_device(network):
-    bank, guides = guides_of(network, True)
-    bank.push(network)
+    guides = guides_of(network, True)
+    guides[1].bank.push(network)
     views = build_views(batch_of(0), 2, seed=0, normalize=network.normalize)
     with Waits() as waits:
         build_views(batch_of(1), 2, seed=0, normalize=network.normalize)
-        losses = step(network, views, method=PREVMATCH, guides=guides, supervised_loss=cross_entropy)
+        students = [SimpleNamespace(prepared=network, guides=guides)]
+        losses, _ = step(students, views, method=PREVMATCH, supervised_loss=cross_entropy)
         losses["loss"].backward()
     assert waits.found == []
     with Waits() as waits:

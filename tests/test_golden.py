@@ -1,7 +1,8 @@
 """Parity with the published method: every array of the golden set, within its stated tolerances."""
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ import torch
 from golden_files import SMALL, full_folder, published_network
 from torch.nn.functional import conv2d
 
+from prevmatch.config import TrainConfig
 from prevmatch.data.palettes import CITYSCAPES_PALETTE, voc_palette
 from prevmatch.evaluate import sliding_window
-from prevmatch.guides import previous_models_as_guide, student_as_guide
+from prevmatch.guides.guide import Versions
+from prevmatch.guides.itself import itself
+from prevmatch.guides.previous import previous
 from prevmatch.losses import confidence_weighted, cross_entropy, ohem_cross_entropy
-from prevmatch.methods import PREVMATCH, UNIMATCH, step
+from prevmatch.methods import PREVMATCH, UNIMATCH, step, with_dropped_channels
 from prevmatch.metrics import confusion_matrix, iou
+from prevmatch.mixing import StrongView, paste
 from prevmatch.models.frozen import build_skeleton, frozen_logits, tensors_of
 from prevmatch.models.published import published_name
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.schedule import poly, triangle
-from prevmatch.views import Views, paste
+from prevmatch.views import Views
 
 CITYSCAPES_WEIGHT = torch.tensor(
     [.8373, .918, .866, 1.0345, 1.0166, .9969, .9754, 1.0489, .8786, 1.0023, .9539, .9843, 1.1116, .9037, 1.0865,
@@ -108,8 +113,11 @@ def test_sliding_window_scores(functions):
 
 def test_cutmix(functions):
     box = functions["cutmix_box"] == 1
-    images = paste(box, functions["cutmix_img_mix"], functions["cutmix_img"])
-    labels = paste(box, functions["cutmix_label_mix"], functions["cutmix_label"])
+    donor = len(box) + torch.arange(len(box))
+    images, labels = (
+        paste(box, torch.cat([functions[f"cutmix_{kind}"], functions[f"cutmix_{kind}_mix"]]), donor)
+        for kind in ("img", "label")
+    )
     assert torch.equal(images, functions["cutmix_img_out"])
     assert torch.equal(labels, functions["cutmix_label_out"])
 
@@ -157,6 +165,22 @@ class TwoFixedMembers:
         return self.members
 
 
+class Plain:
+    """Stands in for `Frozen`: nothing folded."""
+
+    def __init__(self, network):
+        self.skeleton = build_skeleton(network.config)
+
+    def form(self, tensors):
+        return tensors
+
+    def logits(self, tensors, images):
+        return frozen_logits(self.skeleton, tensors, images)
+
+    def answer(self, network, images):
+        return self.logits(tensors_of(network), images)
+
+
 class Doubles(Arrays):
     """An .npz as tensors, floats in double precision."""
 
@@ -177,38 +201,36 @@ def golden_step(request, tmp_path):
     arrays = Doubles(folder / f"step_{name}.npz")
     pascal = name == "pascal"
     network = published_network(folder, "resnet50", tmp_path, num_classes=21 if pascal else 19).double().train()
-    boxes = tuple(arrays[f"cutmix_box{i}"] == 1 for i in (1, 2))
-    views = Views(
-        labelled=arrays["img_x"],
-        mask=arrays["mask_x"].long(),
-        weak=arrays["img_u_w"],
-        valid=arrays["ignore_mask"] != 255,
-        partner=arrays["img_u_w_mix"],
-        partner_valid=arrays["ignore_mask_mix"] != 255,
-        strong=tuple(
-            paste(box, arrays[f"img_u_s{i}_mix"], arrays[f"img_u_s{i}"]) for i, box in zip((1, 2), boxes, strict=True)
-        ),
-        boxes=boxes,
+    donor = torch.tensor([2, 3])  # each image's own partner, behind the two images in the pool
+    strong = tuple(
+        StrongView(torch.cat([arrays[f"img_u_s{i}"], arrays[f"img_u_s{i}_mix"]]), arrays[f"cutmix_box{i}"] == 1, donor)
+        for i in (1, 2)
     )
-    forward = partial(frozen_logits, build_skeleton(network.config))
-    student = student_as_guide(forward, lambda: tensors_of(network), threshold=float(arrays["conf_thresh"]))
-    previous = previous_models_as_guide(
-        forward,
-        TwoFixedMembers(tensors_of(network), arrays),
-        most=3,
-        random_size=True,
-        threshold=float(arrays["prev_conf_thresh"]),
-        weighting="pixelwise" if pascal else "pixelavg",
-        weight=float(arrays["lam"]),
+    ignore = torch.cat([arrays["ignore_mask"], arrays["ignore_mask_mix"]])
+    weak = torch.cat([arrays["img_u_w"], arrays["img_u_w_mix"]])
+    views = Views(arrays["img_x"], arrays["mask_x"].long(), weak, ignore != 255, strong)
+    config = TrainConfig(
+        confidence_threshold=float(arrays["conf_thresh"]),
+        previous_threshold=float(arrays["prev_conf_thresh"]),
+        previous_weighting="pixelwise" if pascal else "pixelavg",
     )
+    versions = Versions(0, network, Plain(network))
+    guides = [itself(config, versions), previous(config, versions)]
+    guides[1].bank, guides[1].weight = TwoFixedMembers(tensors_of(network), arrays), float(arrays["lam"])
     loss = cross_entropy if pascal else partial(ohem_cross_entropy, threshold=0.7, min_kept=2000)
-    return network, views, student, previous, loss, arrays
+    return network, guides, views, loss, arrays
+
+
+def without_dropout(method):
+    first, *others = method.forwards
+    kept = replace(first, perturb=partial(with_dropped_channels, probability=0.0))
+    return replace(method, forwards=(kept, *others))
 
 
 def test_whole_prevmatch_step(golden_step):
-    network, views, student, previous, supervised_loss, arrays = golden_step
-    method = dataclasses.replace(PREVMATCH, feature_dropout=0.0)
-    losses = step(network, views, method=method, guides=[student, previous], supervised_loss=supervised_loss)
+    network, guides, views, supervised_loss, arrays = golden_step
+    students = [SimpleNamespace(prepared=network, guides=guides)]
+    losses, _ = step(students, views, method=without_dropout(PREVMATCH), supervised_loss=supervised_loss)
     losses["loss"].backward()
     expected = {
         "supervised": "loss_x",
@@ -237,8 +259,8 @@ def test_whole_prevmatch_step(golden_step):
 
 
 def test_whole_unimatch_step(golden_step):
-    network, views, student, _, supervised_loss, arrays = golden_step
-    method = dataclasses.replace(UNIMATCH, feature_dropout=0.0)
+    network, guides, views, supervised_loss, arrays = golden_step
+    students = [SimpleNamespace(prepared=network, guides=guides[:1])]
     with torch.no_grad():
-        losses = step(network, views, method=method, guides=[student], supervised_loss=supervised_loss)
+        losses, _ = step(students, views, method=without_dropout(UNIMATCH), supervised_loss=supervised_loss)
     close(losses["loss"], arrays["total_unimatch"], rtol=1e-6)

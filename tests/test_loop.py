@@ -16,7 +16,6 @@ from prevmatch import Segmenter, train
 from prevmatch.data.sources import table
 from prevmatch.errors import ConfigError, DataError, TrainingError
 from prevmatch.evaluate import evaluate
-from prevmatch.loop import joins_bank
 from prevmatch.run.state import TrainState
 
 
@@ -34,6 +33,14 @@ def lines(folder):
         ("fixmatch", {"previous_guidance": True}, {"student/strong1", "previous/strong1"}),
         ("supervised", {"previous_guidance": True}, {"previous/strong1"}),
         ("prevmatch", {"partner": "batch"}, {"student/strong1", "previous/strong1"}),
+        ("prevmatch", {"partner": "reversed"}, {"student/strong1", "previous/strong1"}),
+        ("unimatch", {"partner": "labelled"}, {"student/strong1", "student/feature"}),
+        ("mean_teacher", {}, {"teacher/strong1"}),
+        ("mean_teacher", {"previous_guidance": True}, {"teacher/strong1", "previous/strong1"}),
+        ("prevmatch", {"ema_decay": 0.9, "score": "ema"}, {"teacher/feature", "previous/feature"}),
+        ("prevmatch", {"previous_ensemble": "weights"}, {"student/feature", "previous/feature"}),
+        ("fixmatch", {"threshold_kind": "classwise"}, {"student/strong1"}),
+        ("supervised", {"optimizer": "adamw", "lr_schedule": "cosine", "warmup_steps": 2, "score": "ema"}, set()),
     ],
 )
 def test_every_method_trains_in_the_one_loop(tiny_config, tiny_data, method, extra, losses):
@@ -128,28 +135,13 @@ def test_sliding_window_evaluation_runs_and_is_kept_with_the_model(tiny_config, 
     assert Segmenter.from_pretrained(config.output_dir / "best").config.eval_window == 48
 
 
-@pytest.mark.parametrize(
-    ("policy", "improved", "epoch", "joins"),
-    [
-        ("best", True, 1, False),
-        ("best", True, 2, True),
-        ("best", False, 3, False),
-        ("interval", False, 0, False),
-        ("interval", False, 3, False),
-        ("interval", False, 4, True),
-    ],
-)
-def test_bank_policies(tiny_config, policy, improved, epoch, joins):
-    config = dataclasses.replace(tiny_config, bank_policy=policy, bank_interval=2, bank_start_epoch=2)
-    assert joins_bank(config, TrainState(epoch=epoch, improved=improved)) is joins
-
-
 def test_only_a_strictly_better_score_is_a_new_best():
     state = TrainState()
     for epoch, (score, improved) in enumerate([(10.0, True), (10.0, False), (9.0, False), (11.0, True)]):
-        state.record(epoch, [score, score])
+        state.record([score, score])
         assert state.improved is improved
-    state.record(4, None)
+        assert state.epoch == epoch + 1
+    state.record(None)
     assert not state.improved
     assert (state.best_miou, state.best_epoch, state.epoch) == (11.0, 3, 5)
 
@@ -188,9 +180,10 @@ def test_loss_that_turns_nan_is_reported_with_its_exact_step(tiny_config, tiny_d
     real = prevmatch.loop.step
 
     def sabotaged(*args, **kwargs):
-        losses = real(*args, **kwargs)
+        said = real(*args, **kwargs)
         calls.append(None)
-        return losses | {"loss": losses["loss"] * (float("nan") if len(calls) > 4 else 1)}
+        loss = said.losses["loss"] * (float("nan") if len(calls) > 4 else 1)
+        return said._replace(losses=said.losses | {"loss": loss})
 
     monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
     with pytest.raises(TrainingError, match=r"at step 4 \(learning rate 5\.36e-04\)"):
@@ -209,15 +202,15 @@ def nan_at(monkeypatch, *calls_with_nan):
 
     calls, real = [], prevmatch.loop.step
 
-    def sabotaged(network, *args, **kwargs):
+    def sabotaged(students, *args, **kwargs):
         calls.append(None)
-        losses = real(network, *args, **kwargs)
+        said = real(students, *args, **kwargs)
         if len(calls) - 1 not in calls_with_nan:
-            return losses
-        for buffer in network.buffers():
+            return said
+        for buffer in students[0].network.buffers():
             if buffer.is_floating_point() and buffer.ndim == 1:
                 buffer.data.fill_(float("nan"))
-        return losses | {"loss": losses["loss"] * float("nan")}
+        return said._replace(losses=said.losses | {"loss": said.losses["loss"] * float("nan")})
 
     monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
 
@@ -241,16 +234,109 @@ def test_more_faults_than_allowed_end_the_run(tiny_config, tiny_data, monkeypatc
         train(config, tiny_data)
 
 
+@pytest.mark.parametrize("bad", [2, 3], ids=["first batch of the step", "last batch"])
+def test_one_bad_batch_of_an_accumulated_step_counts_once_and_its_own_images_are_named(
+    tiny_config, tiny_data, monkeypatch, bad
+):
+    nan_at(monkeypatch, bad)
+    config = dataclasses.replace(
+        tiny_config, nonfinite="skip", gradient_accumulation_steps=2, epochs=4, logging_steps=1, num_workers=0
+    )
+    import prevmatch.loop
+
+    real, keys = prevmatch.loop.build_views, []
+
+    def watched(batch, *args, **kwargs):
+        keys.append(batch["keys"])
+        return real(batch, *args, **kwargs)
+
+    monkeypatch.setattr(prevmatch.loop, "build_views", watched)
+    train(config, tiny_data)
+    last = max((config.output_dir / "checkpoints").glob("step_*"))
+    assert json.loads((last / "state.json").read_text())["state"]["skipped"] == 1
+    [fault] = config.output_dir.glob("fault_step_*.json")
+    from prevmatch.data.loader import TripleSampler
+
+    sampler = TripleSampler(len(tiny_data.labelled), len(tiny_data.unlabelled), seed=config.seed)
+    named = json.loads(fault.read_text())["samples"]
+    for (epoch, position), names in zip(keys[bad], named, strict=True):
+        triple = sampler.order(epoch)[position]
+        assert names.split(", ")[0] == tiny_data.labelled[triple.labelled]["id"]
+        assert names.split(", ")[1] == tiny_data.unlabelled[triple.unlabelled]["id"]
+    weights = load_file(last / "model/model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+@pytest.mark.parametrize("what", ["loss", "weights"])
+def test_no_checkpoint_holds_weights_that_are_not_finite(tiny_config, tiny_data, monkeypatch, what):
+    """Even where checkpoints are more frequent than records: the last good ones stay."""
+    import prevmatch.loop
+
+    calls, real = [], prevmatch.loop.step
+
+    def sabotaged(students, *args, **kwargs):
+        said = real(students, *args, **kwargs)
+        calls.append(None)
+        if len(calls) == 4 and what == "weights":
+            with torch.no_grad():
+                students[0].network.decoder.classifier.bias.fill_(float("inf"))
+        bad = len(calls) >= 4 and what == "loss"
+        return said._replace(losses=said.losses | {"loss": said.losses["loss"] * (float("nan") if bad else 1)})
+
+    monkeypatch.setattr(prevmatch.loop, "step", sabotaged)
+    config = dataclasses.replace(tiny_config, checkpointing_steps=1, logging_steps=100, epochs=4)
+    with pytest.raises(TrainingError, match=r"not finite (at|after) step 3"):
+        train(config, tiny_data)
+    monkeypatch.setattr(prevmatch.loop, "step", real)
+    kept = sorted((config.output_dir / "checkpoints").glob("step_*"))
+    assert [folder.name for folder in kept] == ["step_00000002", "step_00000003"]
+    for folder in kept:
+        assert all(t.isfinite().all() for t in load_file(folder / "model/model.safetensors").values())
+    assert train(dataclasses.replace(config, resume=True), tiny_data).final_miou >= 0
+
+
+def test_what_is_scored_is_what_is_kept_as_the_best(tiny_config, tiny_data):
+    from prevmatch.data.reading import read_pair
+    from prevmatch.metrics import confusion_matrix, iou
+
+    config = dataclasses.replace(tiny_config, method="fixmatch", ema_decay=0.5, score="ema", epochs=1)
+    result = train(config, tiny_data)
+    checkpoint = max((config.output_dir / "checkpoints").glob("step_*"))
+    best, average, network = (
+        load_file(folder / "model.safetensors")
+        for folder in (config.output_dir / "best", checkpoint / "average", checkpoint / "model")
+    )
+    assert all(torch.equal(best[name], average[name]) for name in best)
+    assert not all(torch.equal(best[name], network[name]) for name in best)
+    total = 0
+    for row in tiny_data.val:
+        image, mask = read_pair(row, tiny_data.source)
+        ids = Segmenter.from_pretrained(config.output_dir / "best").predict(image)
+        total += confusion_matrix(torch.from_numpy(ids), torch.from_numpy(np.array(mask)), 5)
+    assert iou(total).mean().item() == pytest.approx(result.final_miou)
+
+
+def test_learning_rate_follows_schedule_and_warm_up(tiny_config, tiny_data):
+    config = dataclasses.replace(
+        tiny_config, method="supervised", optimizer="adamw", lr=0.01, lr_schedule="cosine", warmup_steps=2,
+        logging_steps=1,
+    )  # fmt: skip
+    train(config, tiny_data)
+    rates = [line["lr"] for line in lines(config.output_dir) if "lr" in line]
+    expected = [0.005 * (1 + np.cos(np.pi * step / 6)) for step in range(6)]
+    assert rates == pytest.approx([expected[0] / 2, *expected[1:]])
+
+
 def test_finite_loss_with_a_gradient_that_is_not_is_named_at_its_own_step(tiny_config, tiny_data, monkeypatch):
     import prevmatch.loop
 
     calls, real = [], prevmatch.loop.gradient_norm
 
-    def sabotaged(network):
+    def sabotaged(networks):
         calls.append(None)
         if len(calls) == 3:
-            next(network.parameters()).grad.fill_(float("inf"))
-        return real(network)
+            next(networks[0].parameters()).grad.fill_(float("inf"))
+        return real(networks)
 
     monkeypatch.setattr(prevmatch.loop, "gradient_norm", sabotaged)
     with pytest.raises(TrainingError, match="at step 2 "):
@@ -274,22 +360,29 @@ def test_tracker_that_is_not_installed_is_an_error(tiny_config, tiny_data, monke
         train(dataclasses.replace(tiny_config, report_to=("wandb",)), tiny_data)
 
 
-def test_guides_can_be_asked_in_bf16_while_training_is_in_fp32(tiny_config, tiny_data, monkeypatch):
-    folders = []
+def test_guides_can_be_asked_in_bf16_while_training_and_the_bank_are_in_fp32(tiny_config, tiny_data, monkeypatch):
+    from prevmatch.models.frozen import Frozen
+
+    folders, used, real = [], [], Frozen.form
+
+    def watched(self, tensors):
+        formed = real(self, tensors)
+        used[-1].update(t.dtype for t in formed.values() if t.ndim == 4)
+        return formed
+
+    monkeypatch.setattr(Frozen, "form", watched)
     for precision in ("training", "bf16"):
+        used.append(set())
         config = dataclasses.replace(
             tiny_config, guide_precision=precision, output_dir=tiny_config.output_dir / precision
         )
         train(config, tiny_data)
         folders.append(config.output_dir / "checkpoints" / "step_00000006")
-    plain, low = (load_file(folder / "bank.safetensors") for folder in folders)
-    assert {t.dtype for t in plain.values()} == {torch.float32}
-    assert {t.dtype for t in low.values()} == {torch.float32, torch.bfloat16}
-    assert {t.dtype for t in load_file(folders[1] / "model" / "model.safetensors").values()} <= {
-        torch.float32, torch.int64
-    }  # fmt: skip
+        for name in ("previous.safetensors", "model/model.safetensors"):
+            assert {t.dtype for t in load_file(folders[-1] / name).values()} <= {torch.float32, torch.int64}
     losses = [[line["loss"] for line in lines(f.parents[1]) if "loss" in line] for f in folders]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert used == [{torch.float32}, {torch.float32, torch.bfloat16}]  # scores are in fp32
 
 
 def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
@@ -359,29 +452,39 @@ def test_images_without_any_mask_serve_as_unlabelled(tiny_config, tiny_source):
 
 
 def test_a_new_guide_needs_no_new_loop(tiny_config, tiny_data, monkeypatch):
-    """An EMA teacher as a guide, in the few lines that it takes."""
-    import prevmatch.loop
-    from prevmatch.guides import Guide
-    from prevmatch.models.frozen import tensors_of
+    """A guide that remembers something, in the few lines that it takes."""
+    from prevmatch.guides.guide import Guide
+    from prevmatch.guides.thresholds import accepts_of
+    from prevmatch.methods import FIXMATCH, METHODS
 
-    teacher, asked = {}, []
+    class Counting(Guide):
+        steps = 0
 
-    def with_teacher(config, method, epoch, student, bank, swap, frozen):
-        def answer(weak, partner):
-            for name, tensor in tensors_of(student).items():
-                old = teacher.setdefault(name, tensor.clone())
-                if tensor.is_floating_point():
-                    old.lerp_(tensor, 0.1)
-            asked.append(epoch)
-            tensors = frozen.form(teacher)
-            return frozen.logits(tensors, weak), frozen.logits(tensors, partner)
+        def label(self, images):
+            return torch.ones(len(images), 5, 1, 1)
 
-        return [Guide(name="ema", answer=answer, threshold=0.2)]
+        def follow(self, logits, mask):
+            assert logits.shape == (2, 5, 33, 33)
+            assert mask.shape == (2, 33, 33)
+            self.steps += 1
 
-    monkeypatch.setattr(prevmatch.loop, "guides_of", with_teacher)
-    train(dataclasses.replace(tiny_config, method="unimatch"), tiny_data)
-    assert asked == [0, 0, 0, 1, 1, 1]
-    assert any("ema/mask_ratio" in line for line in lines(tiny_config.output_dir))
+        def state_dict(self):
+            return {"steps": self.steps}
+
+        def load_state_dict(self, state):
+            self.steps = state["steps"]
+
+    def counting(config, versions):
+        return Counting(name="counting", accepts=accepts_of(config, 0.1, None))
+
+    method = dataclasses.replace(FIXMATCH, guides=(counting,))
+    monkeypatch.setitem(METHODS, "fixmatch", method)
+    config = dataclasses.replace(tiny_config, method="fixmatch")
+    train(config, tiny_data)
+    assert any("counting/mask_ratio" in line for line in lines(config.output_dir))
+    for steps in (3, 6):
+        state = json.loads((config.output_dir / f"checkpoints/step_{steps:08d}/state.json").read_text())
+        assert state["memory"]["counting"] == ["dict", [["steps", steps]]]
 
 
 def test_camvid_folder_trains(tmp_path, tiny_config):

@@ -7,18 +7,16 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as pil
 
+from prevmatch.mixing import Labels, cutmix, paste
 from prevmatch.views import (
     Strong,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
-    box_map,
     build_views,
-    draw_box,
     draw_strong,
     gaussian_blur,
-    paste,
     strong_augment,
 )
 
@@ -140,40 +138,6 @@ def test_parameters_follow_the_published_distributions():
     assert (blurs.min(), blurs.mean(), blurs.max()) == pytest.approx((0.1, 1.05, 2.0), abs=0.05)
 
 
-def test_boxes_follow_the_published_distribution():
-    rng = np.random.default_rng(0)
-    size = 400
-    boxes = [draw_box(rng, size, size) for _ in range(4000)]
-    drawn = np.array([box for box in boxes if box is not None])
-    assert len(drawn) / len(boxes) == pytest.approx(0.5, abs=0.03)
-    top, left, bottom, right = drawn.T
-    assert top.min() >= 0
-    assert left.min() >= 0
-    assert bottom.max() <= size
-    assert right.max() <= size
-    # The share is drawn once and kept, whatever position is redrawn: uniform on [.02, .4].
-    area = (bottom - top) * (right - left) / size**2
-    np.testing.assert_allclose(
-        np.quantile(area, [0.02, 0.25, 0.5, 0.75, 0.98]), [0.0276, 0.115, 0.21, 0.305, 0.392], atol=0.02
-    )
-    aspect = (bottom - top) / (right - left)
-    assert aspect.min() > 0.28
-    assert aspect.max() < 3.5
-
-
-def test_box_map_marks_exactly_the_box():
-    mask = box_map([(1, 2, 3, 5), None], 4, 6, torch.device("cpu"))
-    assert mask[0].nonzero().tolist() == [[y, x] for y in (1, 2) for x in (2, 3, 4)]
-    assert not mask[1].any()
-
-
-def test_paste_takes_images_and_maps():
-    box = torch.tensor([[[True, False]]])
-    image = paste(box, torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 1, 2))
-    assert image[0, :, 0].tolist() == [[1, 0]] * 3
-    assert paste(box, torch.tensor([[[7, 7]]]), torch.tensor([[[9, 9]]])).tolist() == [[[7, 9]]]
-
-
 def make_batch(keys, size=24):
     rng = np.random.default_rng(0)
 
@@ -187,75 +151,123 @@ def make_batch(keys, size=24):
     }  # fmt: skip
 
 
+def identity(images):
+    return images.float()
+
+
 def test_views_of_a_sample_do_not_depend_on_its_batch():
     batch = make_batch([(0, 3), (0, 4), (1, 0), (1, 1)])
-    whole = build_views(batch, strong_views=2, seed=5, normalize=lambda x: x.float())
-    half = {k: v[2:] for k, v in batch.items()}
-    part = build_views(half, strong_views=2, seed=5, normalize=lambda x: x.float())
-    for i in range(2):
-        torch.testing.assert_close(whole.strong[i][2:], part.strong[i], atol=1e-3, rtol=0)
-        assert torch.equal(whole.boxes[i][2:], part.boxes[i])
+    whole = build_views(batch, strong_views=2, seed=5, normalize=identity)
+    part = build_views({k: v[2:] for k, v in batch.items()}, strong_views=2, seed=5, normalize=identity)
+    for one, two in zip(whole.strong, part.strong, strict=True):
+        torch.testing.assert_close(shown(one)[2:], shown(two), atol=1e-3, rtol=0)
+        assert torch.equal(one.box[2:], two.box)
 
 
 def test_views_are_equal_for_equal_seeds_and_differ_between_seeds_and_views():
     batch = make_batch([(0, i) for i in range(6)])
-    first, again, other = (
-        build_views(batch, strong_views=2, seed=s, normalize=lambda x: x.float()) for s in (1, 1, 2)
-    )
-    assert torch.equal(first.strong[0], again.strong[0])
-    assert not torch.equal(first.strong[0], other.strong[0])
-    assert not torch.equal(first.strong[0], first.strong[1])
+    first, again, other = (build_views(batch, strong_views=2, seed=s, normalize=identity) for s in (1, 1, 2))
+    assert torch.equal(shown(first.strong[0]), shown(again.strong[0]))
+    assert not torch.equal(shown(first.strong[0]), shown(other.strong[0]))
+    assert not torch.equal(shown(first.strong[0]), shown(first.strong[1]))
+
+
+def shown(view):
+    return paste(view.box, view.pool, view.donor)
+
+
+def colours(count):
+    """Flat images, each of its own brightness, which stay flat under every change."""
+    levels = torch.arange(count, dtype=torch.uint8) * (200 // count) + 20
+    return levels.view(count, 1, 1, 1).expand(count, 3, 24, 24).contiguous()
 
 
 def test_inside_its_box_a_strong_view_shows_the_partner():
     batch = make_batch([(0, i) for i in range(8)])
     batch["weak"].fill_(10)
     batch["partner"].fill_(250)
-    views = build_views(batch, strong_views=1, seed=0, normalize=lambda x: x.float())
-    box = views.boxes[0]
-    assert box.any()
-    brightness = views.strong[0].mean(1)
-    assert brightness[box].min() > 100
-    assert brightness[~box].max() < 40
+    [view] = build_views(batch, strong_views=1, seed=0, normalize=identity).strong
+    assert view.box.any()
+    brightness = shown(view).mean(1)
+    assert brightness[view.box].min() > 100
+    assert brightness[~view.box].max() < 40
 
 
-def test_partners_that_no_box_shows_are_left_out():
+def test_partners_that_no_box_shows_are_left_out_of_everything():
     batch = make_batch([(0, i) for i in range(20)])
-    views = build_views(batch, strong_views=2, seed=0, normalize=lambda x: x.float())
-    shown = (views.boxes[0] | views.boxes[1]).flatten(1).any(1)
-    assert 0 < shown.sum() < 20
-    assert views.partner_rows.tolist() == shown.nonzero().flatten().tolist()
-    assert torch.equal(views.partner, batch["partner"][shown].float())
-    assert torch.equal(views.partner_valid, batch["partner_valid"][shown])
+    views = build_views(batch, strong_views=2, seed=0, normalize=identity)
+    rows = (views.strong[0].box | views.strong[1].box).flatten(1).any(1)
+    assert 0 < rows.sum() < 20
+    assert torch.equal(views.weak, torch.cat([batch["weak"], batch["partner"][rows]]).float())
+    assert torch.equal(views.valid, torch.cat([batch["valid"], batch["partner_valid"][rows]]))
+    for view in views.strong:
+        assert len(view.pool) == len(views.weak)
+        assert torch.equal(view.donor[rows], 20 + torch.arange(int(rows.sum())))
 
 
-def test_at_least_one_partner_stays():
+def test_no_partner_at_all_is_no_obstacle():
     batch = make_batch([(0, 0)])
     for seed in range(20):
-        views = build_views(batch, strong_views=1, seed=seed, normalize=lambda x: x.float())
-        assert len(views.partner) == 1
-        if not views.boxes[0].any():
+        views = build_views(batch, strong_views=1, seed=seed, normalize=identity)
+        if not views.strong[0].box.any():
+            assert len(views.weak) == len(views.strong[0].pool) == 1
+            assert torch.equal(shown(views.strong[0]), views.strong[0].pool)
             return
     pytest.fail("no seed without a box")
 
 
-def test_a_batch_without_partners_is_its_own_rolled_by_one():
-    batch = make_batch([(0, i) for i in range(6)])
-    colours = torch.arange(6, dtype=torch.uint8) * 40 + 20
-    batch["weak"] = colours.view(6, 1, 1, 1).expand_as(batch["weak"]).contiguous()
+@pytest.mark.parametrize(("partner", "donors"), [("batch", [5, 0, 1, 2, 3, 4]), ("reversed", [5, 4, 3, 2, 1, 0])])
+def test_a_batch_can_lend_its_own_images(partner, donors):
+    batch = make_batch([(0, i) for i in range(6)]) | {"weak": colours(6)}
     del batch["partner"], batch["partner_valid"]
-    views = build_views(batch, strong_views=2, seed=3, normalize=lambda x: x.float())
-    assert views.partner is None
-    for strong, box in zip(views.strong, views.boxes, strict=True):
-        assert box.any()
-        outside = torch.stack([image[:, ~inside].mean(1) for image, inside in zip(strong, box, strict=True)])
-        for i in range(6):
-            if box[i].any():  # flat images stay flat, so a box has the colour that its neighbour has outside
-                torch.testing.assert_close(strong[i][:, box[i]].mean(1), outside[i - 1], atol=0.5, rtol=0)
+    views = build_views(batch, strong_views=2, seed=3, normalize=identity, partner=partner)
+    assert len(views.weak) == 6
+    for view in views.strong:
+        assert view.donor.tolist() == donors
+        assert view.box.any()
+        for i, image in enumerate(shown(view)):
+            if view.box[i].any():  # a box has the colour that its donor has in the same view
+                torch.testing.assert_close(
+                    image[:, view.box[i]].mean(1), view.pool[donors[i]].mean((1, 2)), atol=0.5, rtol=0
+                )
+
+
+def test_labelled_images_lend_their_pixels_and_masks():
+    batch = make_batch([(0, i) for i in range(6)]) | {"labelled": colours(6)}
+    batch["weak"].fill_(0)
+    batch["mask"] = torch.full((6, 24, 24), 2, dtype=torch.uint8)
+    batch["mask"][:, :12] = 255
+    views = build_views(batch, strong_views=2, seed=3, normalize=identity, partner="labelled")
+    assert len(views.weak) == 6
+    said = Labels(torch.zeros(6, 24, 24, dtype=torch.int64), torch.full((6, 24, 24), 0.4), views.valid)
+    pool = views.pool(said)
+    for view in views.strong:
+        ids, confidence, valid = cutmix(view, [pool])[1][0]
+        assert shown(view)[view.box.unsqueeze(1).expand(-1, 3, -1, -1)].min() > 5  # nothing of the black images
+        below = view.box.clone()
+        below[:, :12] = False
+        assert below.any()
+        assert (ids[below] == 2).all()
+        assert (confidence[below] == 1).all()
+        assert valid[below].all()
+        assert not valid[view.box & ~below].any()  # where the mask says nothing
+        assert (confidence[~view.box] == 0.4).all()
+        assert (ids < 255).all()
+
+
+def test_guests_are_changed_only_where_a_box_shows_them():
+    batch = make_batch([(0, i) for i in range(12)])
+    views = build_views(batch, strong_views=2, seed=0, normalize=identity)
+    guests = [views.strong[0].donor[i].item() for i in range(12) if views.strong[0].donor[i] >= 12]
+    for view in views.strong:
+        plain = [row for row in guests if torch.equal(view.pool[row], views.weak[row])]
+        hidden = [int(d) for d, box in zip(view.donor, view.box, strict=True) if d >= 12 and not box.any()]
+        assert set(hidden) <= set(plain)
+        assert len(plain) < len(guests)
 
 
 def test_supervised_batches_need_no_unlabelled_images():
     batch = {k: v for k, v in make_batch([(0, 0)]).items() if k in ("keys", "labelled", "mask")}
-    views = build_views(batch, strong_views=0, seed=0, normalize=lambda x: x.float())
+    views = build_views(batch, strong_views=0, seed=0, normalize=identity)
     assert views.strong == ()
     assert views.mask.dtype == torch.int64

@@ -26,7 +26,7 @@ class Crop:
 def draw_crop(
     rng: np.random.Generator, width: int, height: int, size: int, scale_range: tuple[float, float] = (0.5, 2.0)
 ) -> Crop:
-    """Draw a crop as UniMatch does (method.md, section 1).
+    """Draw a crop as UniMatch does.
 
     The long side becomes an integer drawn uniformly from `scale_range` times its length; an image smaller than the
     crop is padded at the right and below; position uniform, flip with probability 1/2.

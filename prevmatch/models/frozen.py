@@ -86,6 +86,10 @@ class Frozen:
         tensors = fold(tensors, self.foldings)
         return {name: t.to(self.dtype) if t.is_floating_point() and t.ndim > 1 else t for name, t in tensors.items()}
 
+    def answer(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Logits by the network as it is now, before `enlarge`."""
+        return self.logits(self.tensors_of(network), images)
+
     def of(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """The network as it is now, in this form: a function of images (B, 3, H, W) to logits of their size."""
         tensors = self.tensors_of(network)

@@ -1,7 +1,7 @@
 """Segmenter: what a user keeps after training; encoder, decoder, class names, palette and normalisation in one."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import dropout2d, interpolate
+from torch.nn.functional import interpolate
 
 from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.errors import CheckpointError, ConfigError
@@ -32,6 +32,9 @@ from prevmatch.run.convolutions import quicken
 from prevmatch.share.pictures import overlay
 from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
 from prevmatch.writing import replace_folder
+
+Perturbation = Callable[[list[Tensor]], list[Tensor]]
+"""Features of the encoder, each (B, C, h, w) → features, of as many images or a multiple."""
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -72,29 +75,17 @@ class Segmenter(nn.Module):
         )
         quicken(self)
 
-    @overload
-    def forward(self, images: Tensor, *, enlarged: bool = True) -> Tensor: ...
-    @overload
-    def forward(self, images: Tensor, feature_dropout: float, *, enlarged: bool = True) -> tuple[Tensor, Tensor]: ...
-    def forward(
-        self, images: Tensor, feature_dropout: float | None = None, *, enlarged: bool = True
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, perturb: Perturbation | None = None, *, enlarged: bool = True) -> Tensor:
         """Map normalised images (B, 3, H, W) to logits (B, C, H, W), or (B, C, about H/4, about W/4) if not enlarged.
 
-        With a `feature_dropout` probability the decoder also answers on features whose channels were dropped
-        (UniMatch's feature perturbation); the result is then (logits, perturbed logits). Both halves pass the decoder
-        as one batch, so its BatchNorm sees them together.
+        `perturb` changes the encoder's features before the decoder sees them. What it adds to the batch (a second copy
+        with channels dropped, say) passes the decoder with the rest, so that BatchNorm sees all of it together.
         """
         features = self.encoder(images)
-        if feature_dropout is not None:
-            features = [torch.cat([f, dropout2d(f, feature_dropout, self.training)]) for f in features]
+        if perturb is not None:
+            features = perturb(features)
         logits = self.decoder(*features)
-        if enlarged:
-            logits = enlarge(logits, images)
-        if feature_dropout is None:
-            return logits
-        clean, perturbed = logits.tensor_split(2)
-        return clean, perturbed
+        return enlarge(logits, images) if enlarged else logits
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on.

@@ -1,12 +1,11 @@
 """Checkpoints: everything from which a run goes on bit by bit, in folders that are whole or not there at all.
 
 A folder checkpoints/step_00001234/ holds
-  model/                the network as `Segmenter.from_pretrained` loads it
-  optimizer.safetensors momentum per parameter
-  bank.safetensors      the previous models
+  model/                the network as `Segmenter.from_pretrained` loads it; average/ if it has one; model_2/, …
+  NAME.safetensors      the tensors of whatever else is remembered: optimizer, previous (the bank), …
   rank_0.safetensors …  per process: random states, and BatchNorm buffers where several processes have their own
   metrics.jsonl         the records so far
-  state.json            counters, scores, settings, the bank's ages and generator, records not written yet
+  state.json            counters, scores, settings, all that is remembered and no tensor, records not written yet
   manifest.json         size and sha256 of all of them
 Nothing in it is a pickle.
 """
@@ -14,7 +13,7 @@ Nothing in it is a pickle.
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,62 +23,58 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prevmatch.bank import PreviousModels
 from prevmatch.errors import CheckpointError
 from prevmatch.models.frozen import build_skeleton
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.swap import Packed
 from prevmatch.writing import damage, replace_folder, write_manifest
 
 PREFIX = "step_"
+FORMAT = 2
+"""Of the folder; another one cannot be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A run at one moment, in host memory, so that training can go on while it is written."""
 
-    model: Segmenter
-    optimizer: dict[str, Tensor]
-    bank: dict[str, Tensor]
+    networks: dict[str, Segmenter]
+    tensors: dict[str, dict[str, Tensor]]
+    """By the name of what remembers them."""
     ranks: list[dict[str, Tensor]]
     metrics: bytes
     state: dict[str, Any]
 
 
 def take_snapshot(
-    student: Segmenter,
-    optimizer: torch.optim.Optimizer,
-    bank: PreviousModels,
+    networks: Mapping[str, Segmenter],
+    memory: Mapping[str, Any],
     *,
     ranks: list[dict[str, Tensor]],
     metrics: bytes,
     state: dict[str, Any],
 ) -> Snapshot:
-    """Copy what changes. `ranks` has an `own_state` of each process, `state` whatever else is to be remembered."""
-    model = build_skeleton(student.config)
-    model.load_state_dict({name: _copy(tensor) for name, tensor in student.state_dict().items()}, assign=True)
-    momentum = {
-        f"{number}.{name}": _copy(value)
-        for number, entries in optimizer.state_dict()["state"].items()
-        for name, value in entries.items()
-        if value is not None
-    }
-    held = bank.state_dict()
+    """Copy what changes: networks, and whatever has a `state_dict`, each by a name.
+
+    `ranks` has an `own_state` of each process, `state` whatever else is to be remembered.
+    """
+    tensors: dict[str, dict[str, Tensor]] = {name: {} for name in memory}
+    plain = {name: divide(thing.state_dict(), tensors[name]) for name, thing in memory.items()}
     return Snapshot(
-        model=model,
-        optimizer=momentum,
-        bank={f"{i}.{name}": t for i, version in enumerate(held["models"]) for name, t in version.items()},
+        networks={name: _copied(network) for name, network in networks.items()},
+        tensors={name: own for name, own in tensors.items() if own},
         ranks=ranks,
         metrics=metrics,
-        state=state | {"bank": {"epochs": held["epochs"], "generator": held["generator"], "size": len(bank)}},
+        state=state | {"format": FORMAT, "memory": plain},
     )
 
 
 def write(snapshot: Snapshot, folder: Path) -> None:
     """Write a checkpoint; raises OSError (or SafetensorError) if that fails, and then leaves nothing."""
     with replace_folder(folder) as aside:
-        snapshot.model.save_pretrained(aside / "model")
-        tensors = {"optimizer": snapshot.optimizer, "bank": snapshot.bank}
-        tensors |= {f"rank_{rank}": own for rank, own in enumerate(snapshot.ranks)}
+        for name, network in snapshot.networks.items():
+            network.save_pretrained(aside / name)
+        tensors = snapshot.tensors | {f"rank_{rank}": own for rank, own in enumerate(snapshot.ranks)}
         for name, content in tensors.items():
             save_file({k: t.contiguous() for k, t in content.items()}, aside / f"{name}.safetensors")
         (aside / "metrics.jsonl").write_bytes(snapshot.metrics)
@@ -120,31 +115,72 @@ def prune(checkpoints: Path, keep: int) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint."""
-    return json.loads((folder / "state.json").read_text())
+    """The JSON part of a checkpoint; raises CheckpointError if an earlier version of this package wrote it."""
+    state = json.loads((folder / "state.json").read_text())
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} was written by another version of prevmatch, which alone can go on from it; start anew with "
+            f"--overwrite_output_dir, or keep {folder / 'model'}, which loads as a model"
+        )
+    return state
 
 
-def restore(
-    folder: Path, student: Segmenter, optimizer: torch.optim.Optimizer, bank: PreviousModels, *, rank: int
-) -> None:
-    """Bring network, optimiser, bank and this process's random states to where they were.
+def restore(folder: Path, networks: Mapping[str, Segmenter], memory: Mapping[str, Any], *, rank: int) -> None:
+    """Bring networks, all that is remembered, and this process's random states to where they were.
 
     A process that the checkpoint does not know keeps its random states. Raises CheckpointError for what does not fit.
     """
     try:
-        student.load_state_dict(load_file(folder / "model" / "model.safetensors"))
-        _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        _restore_bank(bank, load_file(folder / "bank.safetensors"), read_state(folder)["bank"])
+        for name, network in networks.items():
+            network.load_state_dict(load_file(folder / name / "model.safetensors"))
+        saved = read_state(folder)["memory"]
+        for name, thing in memory.items():
+            path = folder / f"{name}.safetensors"
+            thing.load_state_dict(join(saved[name], load_file(path) if path.is_file() else {}))
         path = folder / f"rank_{rank}.safetensors"
         if path.is_file():
-            _restore_own(load_file(path), student)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            _restore_own(load_file(path), networks)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"checkpoint {folder} does not fit this run ({reason})") from error
 
 
-def own_state(network: nn.Module, *, buffers: bool) -> dict[str, Tensor]:
-    """Random states of this process (Python, NumPy, torch, CUDA), and the network's buffers if it has its own."""
+def divide(value: Any, tensors: dict[str, Tensor], path: str = "", *, copy: bool = True) -> Any:
+    """Divide a `state_dict` into JSON, which is returned, and tensors, which go into `tensors`, copied to the CPU.
+
+    JSON has lists in place of dicts, because keys may be numbers: ["dict", [[key, value], …]], ["list", …],
+    ["tuple", …], and ["tensor", name, whether it is in channels_last], which safetensors does not keep.
+    """
+    if isinstance(value, Tensor):
+        tensors[path] = _copy(value) if copy else value
+        return ["tensor", path, value.ndim == 4 and not value.is_contiguous()]
+    inside = f"{path}." if path else ""
+    if isinstance(value, dict):
+        copy = copy and not isinstance(value, Packed)  # a version of the bank, which never changes
+        return ["dict", [[k, divide(v, tensors, f"{inside}{k}", copy=copy)] for k, v in value.items()]]
+    if isinstance(value, list | tuple):
+        parts = [divide(v, tensors, f"{inside}{i}", copy=copy) for i, v in enumerate(value)]
+        return ["tuple" if isinstance(value, tuple) else "list", parts]
+    return value
+
+
+def join(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The `state_dict` that `divide` divided."""
+    match plain:
+        case ["tensor", name, last]:
+            layout = torch.channels_last if last else torch.contiguous_format
+            return tensors[name].contiguous(memory_format=layout)
+        case ["dict", pairs]:
+            return {key: join(value, tensors) for key, value in pairs}
+        case ["list", parts]:
+            return [join(part, tensors) for part in parts]
+        case ["tuple", parts]:
+            return tuple(join(part, tensors) for part in parts)
+    return plain
+
+
+def own_state(networks: Mapping[str, nn.Module], *, buffers: bool) -> dict[str, Tensor]:
+    """Random states of this process (Python, NumPy, torch, CUDA), and the networks' buffers if it has its own."""
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
     name, keys, position, has_gauss, cached = numpy_state
@@ -160,11 +196,11 @@ def own_state(network: nn.Module, *, buffers: bool) -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["random.cuda"] = torch.cuda.get_rng_state()
     if buffers:
-        state |= {f"buffer.{name}": _copy(tensor) for name, tensor in network.named_buffers()}
+        state |= {f"buffer.{name}": _copy(tensor) for name, tensor in _buffers(networks)}
     return state
 
 
-def _restore_own(state: dict[str, Tensor], network: nn.Module) -> None:
+def _restore_own(state: dict[str, Tensor], networks: Mapping[str, nn.Module]) -> None:
     gauss = state["random.python_gauss"].tolist()
     random.setstate((3, tuple(state["random.python"].tolist()), gauss[0] if gauss else None))
     position, has_gauss = state["random.numpy_position"].tolist()
@@ -173,38 +209,19 @@ def _restore_own(state: dict[str, Tensor], network: nn.Module) -> None:
     torch.set_rng_state(state["random.torch"])
     if "random.cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["random.cuda"])
-    for name, buffer in network.named_buffers():
+    for name, buffer in _buffers(networks):
         if f"buffer.{name}" in state:
             buffer.copy_(state[f"buffer.{name}"])
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    content = optimizer.state_dict()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in saved.items():
-        number, _, name = key.partition(".")
-        # In the parameter's own memory format, as the optimiser would have made it.
-        like = torch.empty_like(parameters[int(number)]) if value.ndim else torch.empty_like(value)
-        entries.setdefault(int(number), {})[name] = like.copy_(value)
-    optimizer.load_state_dict(content | {"state": entries})
+def _buffers(networks: Mapping[str, nn.Module]) -> list[tuple[str, Tensor]]:
+    return [(f"{name}.{own}", t) for name, network in networks.items() for own, t in network.named_buffers()]
 
 
-def _restore_bank(bank: PreviousModels, saved: dict[str, Tensor], state: dict[str, Any]) -> None:
-    versions: list[dict[str, Tensor]] = [{} for _ in range(state["size"])]
-    for key, tensor in saved.items():
-        number, _, name = key.partition(".")
-        # As convolutions had it: safetensors keeps no memory format, and another one is slower.
-        like = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-        versions[int(number)][name] = tensor.contiguous(memory_format=like)
-    bank.load_state_dict({"models": versions, "epochs": state["epochs"], "generator": state["generator"]})
-
-
-def differing(now: dict[str, Any], then: dict[str, Any], free: Sequence[str]) -> list[str]:
-    """Settings that differ, as `name=now (was then)`, apart from the ones that are free to."""
-    now, then = json.loads(json.dumps(now)), json.loads(json.dumps(then))
-    names = [name for name in now if name not in free and now[name] != then.get(name)]
-    return [f"{name}={now[name]} (was {then.get(name)})" for name in names]
+def _copied(network: Segmenter) -> Segmenter:
+    copy = build_skeleton(network.config)
+    copy.load_state_dict({name: _copy(tensor) for name, tensor in network.state_dict().items()}, assign=True)
+    return copy
 
 
 def _copy(tensor: Tensor) -> Tensor:

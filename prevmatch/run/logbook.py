@@ -1,9 +1,9 @@
 """What a run tells while it lasts: progress bar, metrics.jsonl, trackers; and the watch over non-finite losses."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -63,6 +63,7 @@ class Logbook:
         Raises TrainingError if more steps were left out as faults than the settings allow.
         """
         if outcome == "fault":
+            self.pending = [replace(e, counts=e.counts and e.step != state.step) for e in self.pending]
             self._fault(state, lr, losses, keys)
         losses = {name: value.detach() for name, value in losses.items()}
         self.pending.append(Entry(state.step, lr, losses, keys, outcome == "taken"))
@@ -78,10 +79,26 @@ class Logbook:
         self.pending = []
         if not counting:
             return
-        names = list(counting[0].losses)
-        values = torch.stack([torch.stack([entry.losses[n].float() for n in names]) for entry in counting])
-        values = self.accelerator.reduce(values, "mean").cpu()  # over the processes, which all write at the same batch
-        for entry, row in zip(counting, values, strict=True):
+        names, values = self._read(counting)
+        last = counting[-1]
+        means = {name: round(mean, 6) for name, mean in zip(names, values.mean(0).tolist(), strict=True)}
+        self.write({"step": last.step, "lr": last.lr, **means})
+        self.show(loss=f"{means['loss']:.3f}")
+        accepted = {name.removesuffix("/mask_ratio"): value for name, value in means.items() if "/mask_ratio" in name}
+        self.show(**{f"{guide} accepts": f"{share:.2f}" for guide, share in accepted.items()})
+
+    def look(self) -> None:
+        """Raise TrainingError at the first loss noted, but not written yet, that was not finite."""
+        counting = [entry for entry in self.pending if entry.counts]
+        if counting:
+            self._read(counting)
+
+    def _read(self, entries: Sequence[Entry]) -> tuple[list[str], Tensor]:
+        """Names and values (entries, names) of the losses, on the host; raises TrainingError if one is not finite."""
+        names = list(entries[0].losses)
+        values = torch.stack([torch.stack([entry.losses[n].float() for n in names]) for entry in entries])
+        values = self.accelerator.reduce(values, "mean").cpu()  # over the processes, which all read at the same batch
+        for entry, row in zip(entries, values, strict=True):
             if not row.isfinite().all():
                 noted = self._dump(entry.step, entry.lr, dict(zip(names, row.tolist(), strict=True)), entry.keys)
                 raise TrainingError(
@@ -89,13 +106,7 @@ class Logbook:
                     f"saved before stay in place, {noted} names the images. Lower --lr, leave such steps out with "
                     "--nonfinite skip, or train in bf16 or fp32 instead of fp16"
                 )
-        last = counting[-1]
-        means = {name: round(mean, 6) for name, mean in zip(names, values.mean(0).tolist(), strict=True)}
-        self.write({"step": last.step, "lr": last.lr, **means})
-        self.show(loss=f"{means['loss']:.3f}")
-        for guide, label in (("student", "mask"), ("previous", "prev_mask")):
-            if f"{guide}/mask_ratio" in means:
-                self.show(**{label: f"{means[f'{guide}/mask_ratio']:.2f}"})
+        return names, values
 
     def _fault(self, state: TrainState, lr: float, losses: dict[str, Tensor], keys: Sequence[Key]) -> None:
         state.skipped += 1
@@ -110,12 +121,11 @@ class Logbook:
     def _dump(self, step: int, lr: float, losses: dict[str, float], keys: Sequence[Key]) -> str:
         return dump(self.folder, step, lr, losses, [self.names(key) for key in keys]).name
 
-    def epoch(self, state: TrainState, *, bank_ages: Sequence[int]) -> None:
-        """Write the scores of the epoch that `state` has just recorded."""
+    def epoch(self, state: TrainState, facts: Mapping[str, Any]) -> None:
+        """Write the scores of the epoch that `state` has just recorded, and what the guides have to say."""
         self.show(mIoU=f"{state.final_miou:.2f}", best=f"{state.best_miou:.2f}")
         scores = {"miou": state.final_miou, "iou": state.final_iou, "best_miou": state.best_miou}
-        bank = {"bank": len(bank_ages), "bank_ages": list(bank_ages)}
-        self.write({"step": state.step, "epoch": state.epoch - 1, **scores, **bank})
+        self.write({"step": state.step, "epoch": state.epoch - 1, **scores, **facts})
 
     def to_json(self) -> list:
         """What this process noted but has not written, so that a resumed run writes the same lines."""
@@ -138,7 +148,7 @@ class Logbook:
         """metrics.jsonl as it is."""
         return self.path.read_bytes() if self.path.is_file() else b""
 
-    def show(self, **values: str | int) -> None:
+    def show(self, **values: Any) -> None:
         """Put values beside the progress bar."""
         self.shown |= {name: str(value) for name, value in values.items()}
         self.bar.set_postfix(self.shown)

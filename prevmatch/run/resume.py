@@ -1,32 +1,25 @@
 """When a run saves and how it goes on: checkpoints written beside training, the newest whole one found again."""
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from prevmatch.bank import PreviousModels
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, material
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import CheckpointError, ConfigError, Stopped
-from prevmatch.models.segmenter import Segmenter
 from prevmatch.run import checkpoint
+from prevmatch.run.faults import check_weights
 from prevmatch.run.launch import resumes
 from prevmatch.run.logbook import Logbook
 from prevmatch.run.state import TrainState
-
-FREE = (
-    "output_dir", "overwrite_output_dir", "resume", "data_dir", "dataset_name", "splits_dir", "num_workers",
-    "report_to", "checkpointing_steps", "save_total_limit", "max_hours", "nonfinite", "nonfinite_limit",
-    "panel_every", "push_to_hub", "hub_model_id", "hub_private",
-)  # fmt: skip
-"""Settings that a resumed run may change; the data itself is compared by its ids."""
+from prevmatch.students import Student, named
 
 
 class Keeper:
@@ -37,13 +30,12 @@ class Keeper:
         config: TrainConfig,
         data: TrainingData,
         accelerator: Accelerator,
-        student: Segmenter,
-        optimizer: torch.optim.Optimizer,
-        bank: PreviousModels,
+        students: Sequence[Student],
         logbook: Logbook,
     ):
         self.config, self.accelerator, self.logbook = config, accelerator, logbook
-        self.student, self.optimizer, self.bank = student, optimizer, bank
+        self.networks, self.memory = dict(named(students, "networks")), dict(named(students, "memory"))
+        self.scored = students[0].scored
         self.folder = config.output_dir / "checkpoints"
         self.identity = {
             "config": config.to_json(),
@@ -67,25 +59,27 @@ class Keeper:
             self.save(state)
 
     def save_best(self, state: TrainState) -> None:
-        """Keep the network as the best one if the score is a new best."""
+        """Keep what was scored as the best model if the score is a new best."""
         if state.improved and self.accelerator.is_main_process:
-            self.student.save_pretrained(self.config.output_dir / "best")
+            self.scored.save_pretrained(self.config.output_dir / "best")
 
     def save(self, state: TrainState, *, wait: bool = False) -> None:
         """Save the run, in all processes together; only copying to host memory makes training wait.
 
         A checkpoint that cannot be written is told and does not end the run, unless `wait` says that it matters.
+        Raises TrainingError, and saves nothing, where a loss since the last records or a weight is not finite.
         """
+        self.logbook.look()
+        check_weights(list(self.networks.values()), state.step, self.accelerator)
         several = self.accelerator.num_processes > 1
-        ranks = gather_object([checkpoint.own_state(self.student, buffers=several)])
+        ranks = gather_object([checkpoint.own_state(self.networks, buffers=several)])
         pending = gather_object([self.logbook.to_json()])
         if not self.accelerator.is_main_process:
             return
         self.finish_writing()
         snapshot = checkpoint.take_snapshot(
-            self.student,
-            self.optimizer,
-            self.bank,
+            self.networks,
+            self.memory,
             ranks=ranks,
             metrics=self.logbook.content(),
             state=self.identity | {"state": state.to_json(), "pending": pending, "scaler": self._scaler_state()},
@@ -131,12 +125,13 @@ class Keeper:
             return TrainState()
         saved = checkpoint.read_state(found)
         state = TrainState.from_json(saved["state"])
-        different = checkpoint.differing(self.identity["config"], saved["config"], FREE)
+        now, then = material(self.identity["config"]), material(saved["config"])
+        different = [f"{name}={now[name]} (was {then.get(name)})" for name in now if now[name] != then.get(name)]
         if different:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
         if saved["data"] != self.identity["data"]:
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")
-        checkpoint.restore(found, self.student, self.optimizer, self.bank, rank=self.accelerator.process_index)
+        checkpoint.restore(found, self.networks, self.memory, rank=self.accelerator.process_index)
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.tell(f"resumed after step {state.step} from {found}")

@@ -24,21 +24,28 @@ class TrainState:
     improved: bool = False
     """Whether the epoch that just ended was evaluated and set a strictly higher score than all before it."""
 
+    def __post_init__(self) -> None:
+        self.start_clock()
+
     @property
     def final_miou(self) -> float:
         """Mean IoU in % at the last evaluation."""
         return sum(self.final_iou) / len(self.final_iou)
 
-    def batch_done(self, since: float) -> float:
-        """Count a batch, and the time since `since` as training; returns the present moment of that clock."""
+    def start_clock(self) -> None:
+        """The time from here to `batch_done` counts as training."""
+        self._since = time.perf_counter()
+
+    def batch_done(self) -> None:
+        """Count a batch, and the time since the last one, or since the clock was started, as training."""
         self.batch += 1
         now = time.perf_counter()
-        self.seconds += now - since
-        return now
+        self.seconds += now - self._since
+        self._since = now
 
-    def record(self, epoch: int, iou: list[float] | None) -> None:
-        """Note the per-class IoU (in %) after `epoch`, or that it was not evaluated."""
-        self.epoch, self.batch = epoch + 1, 0
+    def record(self, iou: list[float] | None) -> None:
+        """Note that an epoch is over, and the per-class IoU (in %) after it, or that it was not evaluated."""
+        epoch, self.epoch, self.batch = self.epoch, self.epoch + 1, 0
         self.improved = False
         if iou is not None:
             self.final_iou = iou

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCard, ModelCardData, get_token
 from huggingface_hub.utils import validate_repo_id
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, material
 from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.share.curves import draw_curves
 from prevmatch.share.report_page import Run, class_names, facts, read_json, read_run
@@ -21,9 +21,6 @@ CURVES = {"miou": "mIoU over the epochs", "class_iou": "IoU of each class over t
           "mask_ratio": "share of pixels whose pseudo-label counts"}  # fmt: skip
 PUBLIC_DATA = ("pascal", "cityscapes", "coco", "ade20k", "camvid")
 """Data sets that others know by these names."""
-PRIVATE = ("data_dir", "output_dir", "splits_dir", "mask_colours", "overwrite_output_dir", "report_to", "push_to_hub",
-           "hub_model_id", "hub_private", "num_workers", "logging_steps", "panel_every")  # fmt: skip
-"""Settings that a card leaves out: folders of one machine, and what does not bear on the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +151,7 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
         "samples": next((path for path, file in upload.pictures.items() if file == upload.samples), None),
     }
     if run:
-        settings = {k: _anonymous(v) for k, v in run.settings.items() if k not in PRIVATE}
+        settings = {k: _anonymous(v) for k, v in material(run.settings).items()}
         told = {k: _anonymous(v) for k, v in facts(run).items()}
         window, side = config.get("eval_window"), config.get("image_size")
         values |= {

@@ -14,17 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
-from prevmatch.bank import PreviousModels
 from prevmatch.config import IGNORE_INDEX, TrainConfig
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import RGB, TrainingData
 from prevmatch.errors import DataError
-from prevmatch.guides import Forward
-from prevmatch.methods import Method
-from prevmatch.models.frozen import Frozen
-from prevmatch.models.segmenter import Segmenter, enlarge
+from prevmatch.models.segmenter import at_least_float32, enlarge
 from prevmatch.run.state import TrainState
 from prevmatch.share.pictures import colour_mask, grid, legend, stacked
+from prevmatch.students import Student
 from prevmatch.writing import write_picture
 
 ROWS_PER_PART = 2
@@ -41,40 +38,32 @@ class Shown(NamedTuple):
     truth: np.ndarray | None
 
 
+class Answer(NamedTuple):
+    """What somebody says of an image."""
+
+    ids: np.ndarray
+    """Class ids uint8 (H, W)."""
+    counts: np.ndarray | None
+    """Which of them count as pseudo-labels, bool (H, W); None for somebody who is no guide."""
+
+
 def draw_panel(
-    state: TrainState,
-    student: Segmenter,
-    bank: PreviousModels,
-    *,
-    data: TrainingData,
-    method: Method,
-    frozen: Frozen,
-    config: TrainConfig,
-    accelerator: Accelerator,
+    state: TrainState, student: Student, *, data: TrainingData, config: TrainConfig, accelerator: Accelerator
 ) -> None:
     """Write output_dir/panels/epoch_NNNN.png if one is due after the epoch just recorded; trackers get it too.
 
     One row for each of a few validation and unlabelled images, cut to the middle `crop_size` pixels, so that a panel
-    never takes more memory than training: image, truth, the student's classes, its pseudo-labels (white where its
-    confidence is below the threshold), the same of the previous guidance, and where the two differ. The previous
-    guidance is here the mean over the newest `ensemble_size` members of the bank, which is what its random draws
-    average to.
+    never takes more memory than training: image, truth, the student's classes; of each guide its classes and what
+    counts of them; and where the last guide and the student differ.
     """
     due = config.panel_every and (state.epoch % config.panel_every == 0 or state.epoch == config.epochs)
     if not due or not accelerator.is_main_process:
         return
     shown = chosen_images(data, config)
     tensors = [torch.from_numpy(np.array(item.image)).permute(2, 0, 1)[None] for item in shown]
-    images = [student.normalize(tensor.to(accelerator.device)) for tensor in tensors]
-    answers = {"student": answers_of([frozen.tensors_of(student)], images, frozen.logits)}
-    members = bank.latest(config.ensemble_size) if "previous" in method.guides else []
-    if members:
-        answers["previous"] = answers_of(members, images, frozen.logits)
-    thresholds = {"student": config.confidence_threshold, "previous": config.previous_threshold}
-    rows = [
-        row_of(item, {name: answer[i] for name, answer in answers.items()}, thresholds, method, data.source.palette)
-        for i, item in enumerate(shown)
-    ]
+    images = [student.network.normalize(tensor.to(accelerator.device)) for tensor in tensors]
+    answers = [answers_of(student, image) for image in images]
+    rows = [row_of(item, said, data.source.palette) for item, said in zip(shown, answers, strict=True)]
     sheet = grid([list(row.values()) for row in rows], list(rows[0]), width=CELL)
     seen = classes_in(shown, answers)
     names = legend(
@@ -112,61 +101,52 @@ def middle(width: int, height: int, side: int) -> tuple[int, int, int, int]:
     return left, top, left + min(width, side), top + min(height, side)
 
 
-def answers_of(
-    models: Sequence[Mapping[str, Tensor]], images: Sequence[Tensor], forward: Forward
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Class ids uint8 and confidences float32, each (H, W), of the models' mean logits for images (1, 3, H, W).
-
-    One model at a time is on the device.
-    """
-    logits: list[Tensor | float] = [0.0] * len(images)
-    for model in models:
-        on_device = {name: tensor.to(images[0].device) for name, tensor in model.items()}
-        logits = [total + forward(on_device, image) for total, image in zip(logits, images, strict=True)]
-    answers = []
-    for total, image in zip(logits, images, strict=True):
-        assert isinstance(total, Tensor)
-        confidence, ids = enlarge(total / len(models), image).softmax(dim=1)[0].max(dim=0)
-        answers.append((ids.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()))
+@torch.no_grad()
+def answers_of(student: Student, image: Tensor) -> dict[str, Answer]:
+    """What the student and its guides say of an image (1, 3, H, W), by name; not of guides that have nothing yet."""
+    answers = {}
+    if all(guide.name != "student" for guide in student.guides):
+        own = enlarge(student.versions.frozen.answer(student.network, image), image)
+        answers["student"] = Answer(own.argmax(dim=1)[0].to(torch.uint8).cpu().numpy(), None)
+    for guide in student.guides:
+        logits = guide.preview(image)
+        if logits is not None:
+            confidence, ids = enlarge(at_least_float32(logits), image).softmax(dim=1).max(dim=1)
+            counts = guide.accepts(ids, confidence)[0].cpu().numpy()
+            answers[guide.name] = Answer(ids[0].to(torch.uint8).cpu().numpy(), counts)
     return answers
 
 
-def row_of(
-    item: Shown,
-    answers: dict[str, tuple[np.ndarray, np.ndarray]],
-    thresholds: dict[str, float],
-    method: Method,
-    palette: Sequence[RGB],
-) -> Cells:
-    """The pictures of one row by their captions."""
+def row_of(item: Shown, answers: Mapping[str, Answer], palette: Sequence[RGB]) -> Cells:
+    """The cells of one image, by their captions."""
     unknown = Image.new("RGB", item.image.size, (235, 235, 235))
     row = {"image": item.image, "truth": unknown if item.truth is None else colour_mask(item.truth, palette)}
-    for name, (ids, confidence) in answers.items():
+    for name, (ids, counts) in answers.items():
         row[name] = colour_mask(ids, palette)
-        if name in method.guides:
-            accepted = np.where(confidence >= thresholds[name], ids, IGNORE_INDEX)
-            row[f"{name}, from {thresholds[name]:g}"] = colour_mask(accepted, palette)
-    if len(answers) == 2:
+        if counts is not None:
+            row[f"{name}, what counts"] = colour_mask(np.where(counts, ids, IGNORE_INDEX), palette)
+    *_, last = answers
+    if last != "student":
         pixels = np.array(item.image.convert("L").convert("RGB")) // 2 + 110
-        pixels[answers["student"][0] != answers["previous"][0]] = DIFFERS
+        pixels[answers["student"].ids != answers[last].ids] = DIFFERS
         row["they differ"] = Image.fromarray(pixels)
     return row
 
 
-def classes_in(shown: Sequence[Shown], answers: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> list[int]:
+def classes_in(shown: Sequence[Shown], answers: Sequence[Mapping[str, Answer]]) -> list[int]:
     """The class ids that occur in the panel."""
     maps = [item.truth for item in shown if item.truth is not None]
-    maps += [ids for answer in answers.values() for ids, _ in answer]
+    maps += [answer.ids for said in answers for answer in said.values()]
     return sorted({int(i) for ids in maps for i in np.unique(ids)} - {IGNORE_INDEX})
 
 
 def note_below(width: int, epoch: int, shown: Sequence[Shown], captions: Cells) -> Image.Image:
     """A strip of text: which images these are, and how to read the columns."""
     lines = [f"after epoch {epoch}; rows: " + ", ".join(item.name for item in shown)]
-    if any("from" in caption for caption in captions):
-        lines.append("'from': pseudo-labels whose confidence reaches the threshold; white pixels do not count")
+    if any("what counts" in caption for caption in captions):
+        lines.append("what counts: pseudo-labels whose confidence reaches the threshold; white pixels do not count")
     if "they differ" in captions:
-        lines.append("previous: mean of the newest kept versions; red: other class than the student's")
+        lines.append("previous: mean of the newest kept versions; red: the last guide says another class")
     strip = Image.new("RGB", (width, 20 * len(lines) + 6), "white")
     for i, line in enumerate(lines):
         ImageDraw.Draw(strip).text((6, 20 * i), line, fill=(90, 90, 90), font=ImageFont.load_default(13))

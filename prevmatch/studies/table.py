@@ -7,18 +7,20 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import mean, stdev
 
+from prevmatch.config import material
 from prevmatch.errors import ConfigError, DataError
 
-LABELS = {"supervised": "Supervised", "fixmatch": "FixMatch", "unimatch": "UniMatch", "prevmatch": "PrevMatch"}
+LABELS = {
+    "supervised": "Supervised",
+    "fixmatch": "FixMatch",
+    "unimatch": "UniMatch",
+    "prevmatch": "PrevMatch",
+    "mean_teacher": "Mean Teacher",
+}
 BACKBONES = {"resnet50s": "R50", "resnet101s": "R101", "xception65.published": "Xception-65"}
 
 AXES = {"method", "encoder", "split", "seed"}
 """What runs of one table may differ in."""
-IMMATERIAL = {
-    "output_dir", "overwrite_output_dir", "data_dir", "dataset_name", "splits_dir", "num_workers", "report_to",
-    "logging_steps",
-}  # fmt: skip
-"""Settings that change nothing about a score."""
 
 
 @cache
@@ -36,11 +38,11 @@ def read_results(folder: Path) -> list[dict]:
     for path in sorted(folder.glob("*/result.json")):
         try:
             result = json.loads(path.read_text())
-            settings = {k: v for k, v in result["config"].items() if k not in AXES | IMMATERIAL}
+            settings = {k: v for k, v in material(result["config"]).items() if k not in AXES}
         except (ValueError, KeyError, OSError) as error:
             raise DataError(f"{path} is damaged ({type(error).__name__}); remove it to run it again") from error
         if results:
-            first = results[0]["config"]
+            first = material(results[0]["config"])
             other = sorted(k for k, v in settings.items() if first.get(k) != v)
             if other:
                 raise ConfigError(
