@@ -195,11 +195,11 @@ class TrainConfig(DataConfig):
     """Any timm encoder with features at strides 4 and 16."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
-    decoder_channels: int = 256
+    decoder_channels: int = SegmenterConfig.decoder_channels
     """Width of the ASPP branches and fusion convolutions."""
-    low_level_channels: int = 48
+    low_level_channels: int = SegmenterConfig.low_level_channels
     """Width to which the stride-4 feature is reduced."""
-    atrous_rates: tuple[int, int, int] = (6, 12, 18)
+    atrous_rates: tuple[int, int, int] = SegmenterConfig.atrous_rates
     """Dilations of the ASPP branches."""
 
     # ---- optimisation
@@ -277,7 +277,6 @@ class TrainConfig(DataConfig):
         )  # fmt: skip
         for name in ("confidence_threshold", "previous_threshold", "ohem_threshold"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)} but must lie in [0, 1]")
-        _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
         _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
         smallest, largest = self.scale_range
         _check(
