@@ -1,4 +1,7 @@
-"""Every setting there is, with its meaning, default and check. Nothing else in the package declares one."""
+"""Every setting of training, its data, prediction and tables of runs, with its meaning, default and check.
+
+What a single command takes besides, such as where its output goes, stands in cli.py.
+"""
 
 import dataclasses
 from dataclasses import dataclass

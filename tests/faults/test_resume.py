@@ -52,6 +52,7 @@ def test_run_killed_at_a_chosen_place_ends_bit_identical(whole, tmp_path, place)
     before = KILL.format(place=PLACES[place], mark=str(tmp_path / "killed"))
     assert finish(tmp_path / "run", before=before) == -signal.SIGKILL
     assert finish(tmp_path / "run", before=before) == 0
+    assert "resumed after step" in (tmp_path / "run.log").read_text()
     assert outcome(tmp_path / "run") == whole
 
 
