@@ -11,6 +11,8 @@ RESULTS_DIR ?= results
 
 install: .venv/installed
 
+# One thread, so that a machine gives the same numbers each time.
+demo: export OMP_NUM_THREADS = 1
 demo: .venv/installed
 	@rm -rf $(DEMO)
 	@for method in supervised unimatch prevmatch; do \

@@ -1,4 +1,7 @@
-"""Benchmarks of whole iterations, loading included, and of sliding-window evaluation, each against the baseline."""
+"""Benchmarks of iterations from files to the updated network, and of sliding-window evaluation, against the baseline.
+
+An iteration is loading, views, step and update here; Accelerate, records and the gradient's norm come on top in a run.
+"""
 
 import io
 import time
@@ -52,7 +55,7 @@ def plain_batches(files: list[bytes], mask: bytes, sizes: Sizes) -> Generator[tu
 
 
 def plain_iterations(sizes: Sizes, dtype: torch.dtype, count: int) -> Callable[[], float]:
-    """The baseline's whole iterations: a function that gives the seconds of one, the mean over `count`."""
+    """The baseline's iterations: a function that gives the seconds of one, the mean over `count`."""
     files, mask, plain = encoded(500, 375, "JPEG", FILES), encoded_mask(500, 375), Plain(sizes, dtype)
 
     def seconds() -> float:
@@ -103,7 +106,9 @@ def benchmark_iterations(
                 run = lambda r, b, ours=ours: ours(r, 2, b)  # noqa: E731
                 seconds[name].append(seconds_per_iteration(batches, run, count))
                 batches.close()
-    what = f"whole PrevMatch iteration, {sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}"
+    what = (
+        f"PrevMatch loading, views, step and update, {sizes.encoder}, {sizes.batch}+{sizes.batch}, crop {sizes.crop}"
+    )
     target = "≥ 2 ×" if DEVICE.type == "cpu" else "≥ 4 ×"
     return [compare(f"{what}, {n}", np.array(seconds["plain"]), np.array(seconds[n]), target) for n in forms]
 

@@ -1,12 +1,14 @@
 """Evaluation of any network by the published protocols: whole image or sliding window, on any number of processes."""
 
 from collections.abc import Callable, Iterable
-from itertools import product
+from itertools import product, takewhile
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from prevmatch.metrics import confusion_matrix
+from prevmatch.metrics import confusion_matrix, iou
 
 Network = Callable[[Tensor], Tensor]
 
@@ -75,3 +77,31 @@ def evaluate(
         if keep is not None:
             keep(ids)
     return confusion
+
+
+def class_iou(
+    network: Network,
+    loader: DataLoader,
+    *,
+    num_classes: int,
+    normalize: Callable[[Tensor], Tensor],
+    window: int | None,
+    device: torch.device,
+    reduce: Callable[[Tensor], Tensor],
+    show: bool = True,
+    go_on: Callable[[object], bool] = lambda sample: True,
+    keep: Callable[[Tensor], None] | None = None,
+) -> Tensor:
+    """IoU in % of each class, float64 (C) on the CPU, over the images of all processes, with a progress bar if `show`.
+
+    `loader` has this process's share of the images and `reduce` adds up what the processes hold; the rest is as in
+    `evaluate`. The result means nothing where `go_on`, which is asked for each sample, ended it early.
+    """
+    bar = tqdm(
+        takewhile(go_on, loader), desc="evaluate", total=len(loader), unit="image", disable=not show,
+        leave=None, dynamic_ncols=True,  # None: it stays, but not below the bar of a training run
+    )  # fmt: skip
+    confusion = evaluate(
+        network, bar, num_classes=num_classes, normalize=normalize, window=window, device=device, keep=keep
+    )
+    return iou(reduce(confusion).cpu())

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from typing import cast
 
 import torch
@@ -12,7 +11,6 @@ from accelerate.data_loader import DataLoaderShard
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from prevmatch.config import OptimiserConfig, TrainConfig
 from prevmatch.data.from_settings import load_training_data
@@ -25,10 +23,9 @@ from prevmatch.data.loader import (
     training_loader,
 )
 from prevmatch.data.sources import TrainingData
-from prevmatch.evaluate import evaluate
+from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
-from prevmatch.metrics import iou as iou_of
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
 from prevmatch.run.fitting import fit
 from prevmatch.run.launch import start_accelerator
@@ -206,13 +203,14 @@ def score(
 
     It means nothing where `stop` ended it early.
     """
-    samples, quiet = takewhile(stop.unasked, loader), not accelerator.is_main_process
-    confusion = evaluate(
+    return class_iou(
         student.exact.of(student.scored),
-        tqdm(samples, desc="evaluate", total=len(loader), leave=False, disable=quiet, dynamic_ncols=True),
+        loader,
         num_classes=student.network.config.num_classes,
         normalize=student.network.normalize,
         window=config.eval_window,
         device=accelerator.device,
-    )
-    return iou_of(accelerator.reduce(confusion, "sum").cpu()).tolist()
+        reduce=partial(accelerator.reduce, reduction="sum"),
+        show=accelerator.is_main_process,
+        go_on=stop.unasked,
+    ).tolist()

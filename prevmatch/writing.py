@@ -84,6 +84,8 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a folder that has a manifest, naming the file; None if it is whole."""
     try:
         expected = json.loads((folder / MANIFEST).read_text())
+        if not expected:
+            return f"{MANIFEST} is missing or damaged"
         for name, entry in expected.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != entry["bytes"] or _entry(path) != entry:

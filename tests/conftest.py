@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="prevmatch-tests-")
@@ -53,3 +54,12 @@ def tiny_data(tiny_source) -> TrainingData:
 @pytest.fixture
 def tiny_config(tmp_path) -> TrainConfig:
     return dataclasses.replace(TINY, output_dir=tmp_path / "run")
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, so that equal runs give equal bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

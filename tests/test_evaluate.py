@@ -1,6 +1,6 @@
 import torch
 
-from prevmatch.evaluate import class_scores, evaluate, sliding_window
+from prevmatch.evaluate import class_iou, class_scores, evaluate, sliding_window
 from prevmatch.metrics import iou
 
 
@@ -42,14 +42,43 @@ def test_window_of_one_pixel_works():
     assert torch.equal(windowed, whole)
 
 
-def test_evaluation_adds_up_over_shares_of_the_images():
-    samples = [
-        (torch.randint(0, 255, (3, 4, 5 + i), dtype=torch.uint8), torch.randint(0, 2, (4, 5 + i))) for i in range(5)
+OPTIONS = {"num_classes": 2, "normalize": torch.Tensor.float, "window": None, "device": torch.device("cpu")}
+
+
+def make_samples():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randint(0, 255, (3, 4, 5 + i), dtype=torch.uint8, generator=generator),
+            torch.randint(0, 2, (4, 5 + i), generator=generator).byte(),
+        )
+        for i in range(5)
     ]
-    samples = [(image, mask.byte()) for image, mask in samples]
-    options = {"num_classes": 2, "normalize": torch.Tensor.float, "window": None, "device": torch.device("cpu")}
-    whole = evaluate(channels_as_logits, samples, **options)
-    parts = [evaluate(channels_as_logits, samples[rank::2], **options) for rank in range(2)]
+
+
+def test_evaluation_adds_up_over_shares_of_the_images():
+    samples = make_samples()
+    whole = evaluate(channels_as_logits, samples, **OPTIONS)
+    parts = [evaluate(channels_as_logits, samples[rank::2], **OPTIONS) for rank in range(2)]
     assert torch.equal(whole, parts[0] + parts[1])
     assert whole.sum() == sum(mask.numel() for _, mask in samples)
     assert 0 <= iou(whole).mean() <= 100
+
+
+def test_scores_of_the_classes_are_those_of_all_processes_together():
+    samples, kept = make_samples(), []
+    other = evaluate(channels_as_logits, samples[1::2], **OPTIONS)
+    found = class_iou(channels_as_logits, samples[::2], reduce=other.add, show=False, keep=kept.append, **OPTIONS)
+    assert torch.equal(found, iou(evaluate(channels_as_logits, samples, **OPTIONS)))
+    assert [tuple(ids.shape) for ids in kept] == [(4, 5), (4, 7), (4, 9)]
+
+
+def test_evaluation_can_be_ended_early():
+    samples, kept, asked = make_samples(), [], []
+
+    def go_on(sample):
+        asked.append(sample)
+        return len(asked) < 3
+
+    class_iou(channels_as_logits, samples, reduce=torch.clone, show=False, go_on=go_on, keep=kept.append, **OPTIONS)
+    assert (len(asked), len(kept)) == (3, 2)

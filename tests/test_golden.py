@@ -28,7 +28,7 @@ from prevmatch.views import Views
 
 CITYSCAPES_WEIGHT = torch.tensor(
     [.8373, .918, .866, 1.0345, 1.0166, .9969, .9754, 1.0489, .8786, 1.0023, .9539, .9843, 1.1116, .9037, 1.0865,
-     1.0955, 1.0865, 1.1529, 1.0507]
+     1.0955, 1.0865, 1.1529, 1.0507], dtype=torch.float64
 )  # fmt: skip
 
 
@@ -47,9 +47,17 @@ class Arrays:
         return torch.from_numpy(self.file[name])
 
 
+class Doubles(Arrays):
+    """An .npz as tensors, floats in double precision: what is computed from them is the same on any processor."""
+
+    def __getitem__(self, name):
+        tensor = super().__getitem__(name)
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+
 @pytest.fixture(params=["small", "full"])
 def functions(request):
-    return Arrays((SMALL if request.param == "small" else full_folder()) / "functions.npz")
+    return Doubles((SMALL if request.param == "small" else full_folder()) / "functions.npz")
 
 
 def close(actual, expected, rtol=1e-5):
@@ -179,14 +187,6 @@ class Plain:
 
     def answer(self, network, images):
         return self.logits(tensors_of(network), images)
-
-
-class Doubles(Arrays):
-    """An .npz as tensors, floats in double precision."""
-
-    def __getitem__(self, name):
-        tensor = super().__getitem__(name)
-        return tensor.double() if tensor.is_floating_point() else tensor
 
 
 @pytest.fixture(params=["small pascal", "full pascal", "full cityscapes"])

@@ -43,9 +43,9 @@ class DeepLabV3PlusDecoder(nn.Module):
         high_in: int,
         num_classes: int,
         *,
-        channels: int = 256,
-        low_channels: int = 48,
-        rates: Sequence[int] = (6, 12, 18),
+        channels: int,
+        low_channels: int,
+        rates: Sequence[int],
     ):
         super().__init__()
         self.aspp = ASPP(high_in, channels, rates)

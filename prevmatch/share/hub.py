@@ -11,12 +11,11 @@ from huggingface_hub.utils import validate_repo_id
 
 from prevmatch.config import TrainConfig, material
 from prevmatch.errors import CheckpointError, ConfigError
+from prevmatch.models.saved import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from prevmatch.share.curves import draw_curves
 from prevmatch.share.report_page import Run, class_names, facts, read_json, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
-MODEL_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
-REQUIRED = MODEL_FILES[:2]
 CURVES = {"miou": "mIoU over the epochs", "class_iou": "IoU of each class over the epochs", "loss": "loss terms",
           "mask_ratio": "share of pixels whose pseudo-label counts"}  # fmt: skip
 PUBLIC_DATA = ("pascal", "cityscapes", "coco", "ade20k", "camvid")
@@ -74,7 +73,8 @@ def send(
     """
     api = HfApi(token=token)
     url = api.create_repo(repo_id, private=private or None, exist_ok=True)
-    files = {name: upload.model / name for name in MODEL_FILES if (upload.model / name).is_file()}
+    paths = (upload.model / name for name in (WEIGHTS_FILE, CONFIG_FILE, PREPROCESSOR_FILE))
+    files = {path.name: path for path in paths if path.is_file()}
     operations = [CommitOperationAdd(name, str(path)) for name, path in (files | upload.pictures).items()]
     if not (keep_card and api.file_exists(url.repo_id, "README.md")):
         card = model_card(upload, url.repo_id, license=license)
@@ -112,11 +112,11 @@ def collect(folder: Path, *, samples: bool = True) -> Upload:
     """
     of_run = folder.parent if folder.name == "best" else folder
     model = folder / "best" if (folder / "best").is_dir() else folder
-    missing = [name for name in REQUIRED if not (model / name).is_file()]
+    missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (model / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} holds no model ({model / missing[0]} is missing); name a run or model folder")
-    if not {"encoder", "num_classes"} <= read_json(model / "config.json").keys():
-        raise CheckpointError(f"{model / 'config.json'} is not the configuration of a prevmatch Segmenter")
+    if not {"encoder", "num_classes"} <= read_json(model / CONFIG_FILE).keys():
+        raise CheckpointError(f"{model / CONFIG_FILE} is not the configuration of a prevmatch Segmenter")
     if not (of_run / "metrics.jsonl").is_file():
         return Upload(model=model, run=None)
     run = read_run(of_run)
@@ -134,7 +134,7 @@ def collect(folder: Path, *, samples: bool = True) -> Upload:
 
 def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> ModelCard:
     """The card of a model: with everything its finished run tells, or an honest shorter one."""
-    config = read_json(upload.model / "config.json")
+    config = read_json(upload.model / CONFIG_FILE)
     run = upload.run if upload.run and upload.run.finished else None
     names = class_names(config)
     values = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,14 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from prevmatch.config import PredictConfig
+from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.data.crops import fitted_size
 from prevmatch.data.images import as_rgb, image_files, upright
 from prevmatch.errors import DataError
 from prevmatch.evaluate import sliding_window
-
-if TYPE_CHECKING:
-    from prevmatch.models.segmenter import Segmenter
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Size = tuple[int, int]
@@ -34,6 +31,26 @@ ENLARGED_SCORES = 2**25
 """Values of the scores that are enlarged at once."""
 SMALLEST = 16
 """Images are padded to this side; some encoders cannot take less."""
+
+
+class Network(Protocol):
+    """What of a Segmenter predicts; Segmenter itself uses this module."""
+
+    config: SegmenterConfig
+    training: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Map RGB images (B, 3, H, W) from 0 to 255 to what the network takes."""
+
+    def __call__(self, images: Tensor, *, enlarged: bool = True) -> Tensor:
+        """Map normalised images (B, 3, H, W) to logits of their size, or to smaller ones if not enlarged."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch train mode on or off."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ def read_picture(image: ImageLike, config: PredictConfig, image_size: int | None
 
 
 def predict(
-    model: "Segmenter",
+    model: Network,
     images: ImageLike | Sequence[ImageLike],
     config: PredictConfig = PredictConfig(),  # noqa: B008 (frozen)
     *,
@@ -78,7 +95,7 @@ def predict(
 
 
 def segment(
-    model: "Segmenter", pictures: Iterable[Picture], config: PredictConfig, *, probabilities: bool = False
+    model: Network, pictures: Iterable[Picture], config: PredictConfig, *, probabilities: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of each picture and its class ids uint8 (H, W), or probabilities float32 (C, H, W).
 
@@ -110,31 +127,31 @@ def segments(ids: np.ndarray, names: dict[int, str]) -> list[dict]:
 
 
 @contextmanager
-def _in_eval_mode(model: "Segmenter") -> Iterator[None]:
+def _in_eval_mode(model: Network) -> Iterator[None]:
     training = model.training
     try:
-        model.eval()
+        model.train(False)
         yield
     finally:
         model.train(training)
 
 
-def _window(model: "Segmenter", config: PredictConfig) -> int:
+def _window(model: Network, config: PredictConfig) -> int:
     return (model.config.eval_window or 0) if config.window is None else config.window
 
 
-def _averages(model: "Segmenter", config: PredictConfig) -> bool:
+def _averages(model: Network, config: PredictConfig) -> bool:
     return bool(config.flip or config.scales != (1.0,) or _window(model, config))
 
 
-def _limit(model: "Segmenter", config: PredictConfig, probabilities: bool) -> int:
+def _limit(model: Network, config: PredictConfig, probabilities: bool) -> int:
     """How many pixels are segmented at once."""
     scores = MOST_SCORES // model.config.num_classes if _averages(model, config) or probabilities else LARGEST
     return int(min(LARGEST, scores) / max(1, *config.scales) ** 2)
 
 
 def _segment_batch(
-    model: "Segmenter", batch: list[tuple[int, Picture]], config: PredictConfig, probabilities: bool
+    model: Network, batch: list[tuple[int, Picture]], config: PredictConfig, probabilities: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
     size = batch[0][1].size
     pixels = torch.stack([picture.pixels for _, picture in batch]).to(model.device)
@@ -156,7 +173,7 @@ def _segment_batch(
     yield from zip((number for number, _ in batch), found.numpy(), strict=True)
 
 
-def _answer(model: "Segmenter", pixels: Tensor, size: Size, config: PredictConfig, probabilities: bool) -> Tensor:
+def _answer(model: Network, pixels: Tensor, size: Size, config: PredictConfig, probabilities: bool) -> Tensor:
     """Ids uint8 (B, H, W), or probabilities float32 (B, C, H, W), at `size` for pixels (B, 3, h, w)."""
     images = model.normalize(pixels)
     shape = (images.shape[-2], images.shape[-1])
@@ -175,7 +192,7 @@ def _answer(model: "Segmenter", pixels: Tensor, size: Size, config: PredictConfi
     return scores if averages else scores.softmax(dim=1)
 
 
-def _averaged(model: "Segmenter", images: Tensor, config: PredictConfig) -> Tensor:
+def _averaged(model: Network, images: Tensor, config: PredictConfig) -> Tensor:
     """Mean of the probabilities, float32 (B, C, H, W), over windows, scales and mirror images."""
     size = (images.shape[-2], images.shape[-1])
     window, total = _window(model, config), torch.zeros((), device=images.device)
@@ -196,7 +213,7 @@ def _averaged(model: "Segmenter", images: Tensor, config: PredictConfig) -> Tens
     return total / (len(config.scales) * (1 + config.flip))
 
 
-def _padded(model: "Segmenter", images: Tensor) -> Tensor:
+def _padded(model: Network, images: Tensor) -> Tensor:
     """Logits in float32, also of images that are smaller than the encoder can take."""
     height, width = images.shape[-2:]
     padding = (0, max(0, SMALLEST - width), 0, max(0, SMALLEST - height))

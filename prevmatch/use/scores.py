@@ -2,20 +2,19 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
-from tqdm import tqdm
 
 from prevmatch.config import DataConfig, TrainConfig
 from prevmatch.data.from_settings import load_source
 from prevmatch.data.loader import evaluation_loader, loader_deaths_named
 from prevmatch.errors import DataError
-from prevmatch.evaluate import evaluate
-from prevmatch.metrics import iou
+from prevmatch.evaluate import class_iou
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
@@ -103,16 +102,17 @@ def score(
         parts = [part for part in Path(f"{next(names)}.png").parts if part not in ("/", "..")]
         write_picture(maps.joinpath(*parts), palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette))
 
-    confusion = evaluate(
+    scores = class_iou(
         Frozen(network).of(network),
-        tqdm(loader, desc="evaluate", unit="image", disable=not state.is_main_process, dynamic_ncols=True),
+        loader,
         num_classes=config.num_classes,
         normalize=network.normalize,
         window=window,
         device=state.device,
+        reduce=partial(reduce, reduction="sum"),
+        show=state.is_main_process,
         keep=None if maps is None else keep,
     )
-    scores = iou(reduce(confusion, "sum").cpu())
     return Evaluation(
         miou=float(scores.mean()),
         class_iou=dict(zip(source.class_names, scores.tolist(), strict=True)),

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATI
 from prevmatch.config import IGNORE_INDEX, SegmenterConfig
 from prevmatch.evaluate import class_scores
 from prevmatch.models.saved import tuples
-from prevmatch.models.segmenter import Segmenter
+from prevmatch.models.segmenter import Segmenter, enlarge
 
 
 class PrevMatchConfig(PreTrainedConfig):
@@ -60,7 +60,7 @@ class PrevMatchForSemanticSegmentation(PreTrainedModel):
         return SemanticSegmenterOutput(loss=loss, logits=logits)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return interpolate(self.decoder(*self.encoder(images)), images.shape[-2:], mode="bilinear", align_corners=True)
+        return enlarge(self.decoder(*self.encoder(images)), images)
 
     def _init_weights(self, module: Any) -> None:
         """Nothing: a Segmenter initialises itself, and loading replaces every tensor."""

@@ -1,15 +1,18 @@
 """Real training processes that are killed, and what is left of them."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +58,12 @@ def finish(folder, **options):
     return start(folder, **options).wait(timeout=240)
 
 
-def kill_group(process, number=signal.SIGKILL):
+def kill_all(process, number=signal.SIGKILL):
     """Signal the run and everything that it started, as a scheduler does."""
-    os.killpg(process.pid, number)
+    first = psutil.Process(process.pid)  # torchrun puts its workers into groups of their own
+    for each in (first, *first.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
 
 
 def reached(folder, line, *, process=None, seconds=120):
@@ -91,11 +97,13 @@ def outcome(folder):
 
 
 def killed_and_resumed(folder, kills, *, seed, processes=1, **options):
-    """Kill a run `kills` times at random moments, each time letting it go on; returns how many kills hit."""
-    rng, hits = random.Random(seed), 0
-    (folder.parent / f"{folder.name}.log").touch()
+    """Kill a run up to `kills` times at random moments, each time letting it go on, until it has finished.
+
+    Returns after how many kills it resumed, and after how many it started anew because there was no checkpoint yet.
+    """
+    rng, killed, log = random.Random(seed), [], folder.parent / f"{folder.name}.log"
+    log.touch()
     for _ in range(kills):
-        log = folder.parent / f"{folder.name}.log"
         before = log.stat().st_size
         process = start(folder, processes=processes, **options)
         deadline = time.monotonic() + 60
@@ -103,10 +111,13 @@ def killed_and_resumed(folder, kills, *, seed, processes=1, **options):
             time.sleep(0.02)  # kill the run, not the imports
         time.sleep(rng.uniform(0.05, 3.5))
         if process.poll() is None:
-            hits += 1
-            kill_group(process)
-        process.wait()
+            kill_all(process)
+            process.wait()
+            killed.append(log.stat().st_size)
         if (folder / "result.json").is_file():
             break
     assert finish(folder, processes=processes, **options) == 0, log.read_text(errors="replace")[-2000:]
-    return hits
+    content = log.read_bytes()
+    # The first start after the kill that lived long enough to say it.
+    said = [re.search(rb"resumed after step|starting anew", content[size:])[0] for size in killed]
+    return said.count(b"resumed after step"), said.count(b"starting anew")

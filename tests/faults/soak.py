@@ -30,28 +30,27 @@ def main() -> None:
             until = time.monotonic() + share * (end - time.monotonic())
             whole = Path(place) / f"whole{processes}"
             assert finish(whole, processes=processes) == 0
-            expected, kills, runs, identical = outcome(whole), 0, 0, 0
+            expected, resumed, anew, runs, identical = outcome(whole), 0, 0, 0, 0
             while time.monotonic() < until:
                 folder = Path(place) / f"run{processes}_{runs}"
-                kills += killed_and_resumed(folder, 5, seed=runs, processes=processes)
+                counts = killed_and_resumed(folder, 5, seed=runs, processes=processes)
+                resumed, anew = resumed + counts[0], anew + counts[1]
                 runs += 1
                 identical += outcome(folder) == expected
-                print(
-                    f"{processes} process(es): {kills} kills, {runs} runs finished, {identical} identical", flush=True
-                )
-            rows.append(
-                (f"SIGKILL, {processes} process(es)", kills, kills, runs - identical, f"{identical} of {runs}")
-            )
+                said = f"{resumed + anew} kills, {resumed} resumed, {anew} before there was a checkpoint"
+                print(f"{processes} process(es): {said}; {runs} runs finished, {identical} identical", flush=True)
+            name = f"SIGKILL, {processes} process(es)"
+            rows.append((name, resumed + anew, resumed, anew, runs - identical, f"{identical} of {runs}"))
             lost += runs - identical
         rows.append(torn(whole))
-        lost += rows[-1][3]
-    print("\n| fault | tried | resumed | lost | runs bit-identical |\n|---|---:|---:|---:|---|")
+        lost += rows[-1][4]
+    print("\n| fault | tried | resumed | started anew | lost | runs bit-identical |\n|---|---:|---:|---:|---:|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     sys.exit(1 if lost else 0)
 
 
-def torn(run: Path) -> tuple[str, int, int, int, str]:
+def torn(run: Path) -> tuple[str, int, int, int, int, str]:
     """Damage every file of the newest checkpoint in three ways; the one before it must be found each time."""
     older, last = sorted((run / "checkpoints").glob("step_*"))[-2:]
     tried = found = 0
@@ -62,7 +61,7 @@ def torn(run: Path) -> tuple[str, int, int, int, str]:
             tried += 1
             found += newest(run / "checkpoints", lambda line: None) == older
         path.write_bytes(content)
-    return "torn file of a checkpoint", tried, found, tried - found, ""
+    return "torn file of a checkpoint", tried, found, 0, tried - found, ""
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from prevmatch.data.splits import amount, every_nth
 from prevmatch.errors import PrevMatchError
 from prevmatch.models.published import read_released
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.writing import damage
+from prevmatch.writing import damage, write_manifest
 
 FUZZ = settings(max_examples=60, deadline=2000, suppress_health_check=list(HealthCheck), derandomize=True)
 EMPTY = table([], [], [])
@@ -133,7 +133,22 @@ def test_checkpoint_manifests(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("step")
     path = folder / "manifest.json"
     path.write_bytes(content) if isinstance(content, bytes) else path.write_text(json.dumps(content))
-    assert damage(folder) is None or content == {} or isinstance(damage(folder), str)
+    assert isinstance(damage(folder), str)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"", b"null"])
+def test_manifest_that_names_no_file_is_damaged(tmp_path, content):
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert damage(tmp_path) == "manifest.json is missing or damaged"
+
+
+def test_folder_is_whole_until_a_file_changes(tmp_path):
+    (tmp_path / "state.json").write_text("{}")
+    write_manifest(tmp_path)
+    assert damage(tmp_path) is None
+    (tmp_path / "state.json").write_text("[]")
+    assert damage(tmp_path) == "state.json is missing or damaged"
 
 
 def encoded(image, form, **options):

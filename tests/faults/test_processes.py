@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from faults.runs import finish, kill_group, killed_and_resumed, outcome, reached, start
+from faults.runs import finish, kill_all, killed_and_resumed, outcome, reached, start
 
 DIE_ONCE = """
 import os, time, prevmatch.loop as m
@@ -55,7 +55,7 @@ def test_signal_to_all_processes_saves_and_one_process_can_go_on(whole, tmp_path
     folder = tmp_path / "run"
     process = start(folder, processes=2)
     assert reached(folder, "epoch=1", process=process)
-    kill_group(process, 15)
+    kill_all(process, 15)
     process.wait(timeout=60)
     assert "stopped: SIGTERM" in (tmp_path / "run.log").read_text()
     assert finish(folder, processes=1, batch_size=2) == 0

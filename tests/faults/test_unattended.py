@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from data.raw_layouts import make_ade20k
 
-from faults.runs import finish, kill_group, outcome, reached, start
+from faults.runs import finish, kill_all, outcome, reached, start
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -29,7 +29,7 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path):
     assert reached(folder, "output in", process=first)
     assert finish(folder) == 1
     assert f"error: another run is at work in {folder}" in last_line(folder)
-    kill_group(first)
+    kill_all(first)
     first.wait()
     assert finish(folder) == 0  # the lock ended with its process
 

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -46,10 +48,11 @@ def answer_and_gradients(conv, images, given, dtype):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("plain", "size"), CASES.values(), ids=CASES)
 def test_answers_and_gradients_are_those_of_the_plain_convolution(plain, size, memory_format):
-    images = torch.randn(2, 4, *size).to(memory_format=memory_format).requires_grad_()
+    quick_one, plain = quick(plain).double(), deepcopy(plain).double()
+    images = torch.randn(2, 4, *size, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
     given = torch.randn_like(plain(images))
-    found = answer_and_gradients(quick(plain), images, given, torch.float32)
-    for ours, expected in zip(found, answer_and_gradients(plain, images, given, torch.float32), strict=True):
+    found = answer_and_gradients(quick_one, images, given, torch.float64)
+    for ours, expected in zip(found, answer_and_gradients(plain, images, given, torch.float64), strict=True):
         torch.testing.assert_close(ours, expected)
 
 

@@ -22,7 +22,7 @@ def panels(config):
     return sorted(path.name for path in (config.output_dir / "panels").glob("*"))
 
 
-def test_training_is_the_same_bit_by_bit_with_and_without_panels(tiny_config, tiny_data, tmp_path):
+def test_training_is_the_same_bit_by_bit_with_and_without_panels(tiny_config, tiny_data, tmp_path, one_thread):
     """Weights, momentum, bank and random states after three epochs, and every line of the metrics."""
     ends = []
     for every in (0, 1):
