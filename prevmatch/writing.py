@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ def write_picture(path: Path, picture: "Image.Image") -> None:
     aside = path.with_name(f".{path.name}.new")
     try:
         picture.save(aside, "PNG")
-        aside.rename(path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -131,10 +131,9 @@ def _flush(folder: Path) -> None:
 
 
 def _flush_entry(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:  # some file systems cannot flush a folder
-        pass
-    finally:
-        os.close(handle)
+    with suppress(OSError):  # Windows opens no folder, and some file systems cannot flush one
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

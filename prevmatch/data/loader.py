@@ -226,15 +226,19 @@ def loader_deaths_named() -> Iterator[None]:
 def _start_worker(pixels: int | None, _: int) -> None:
     """Keep the limit of pixels where processes inherit nothing, and leave signals to the main process.
 
-    Signals reach a whole process group; workers must live until the main process has saved.
-
-    Only the SIGTERM by which the main process itself ends them counts, so a thread looks who sent one.
+    Signals reach a whole process group; workers must live until the main process has saved. Only the SIGTERM by which
+    the main process itself ends them counts, so a thread looks who sent one. macOS does not tell who: there a worker
+    leaves the group. On Windows only Ctrl-C reaches processes together.
     """
     Image.MAX_IMAGE_PIXELS = pixels
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
+    elif hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 def _end_when_the_parent_says_so() -> None:

@@ -1,4 +1,7 @@
-"""Ending a run before its end, in order: on SIGTERM, SIGINT, SIGUSR1 (Slurm), or when its time is up."""
+"""Ending a run before its end, in order: on SIGTERM, SIGINT, SIGUSR1 (Slurm), or when its time is up.
+
+Windows has no SIGUSR1, and of the others only its Ctrl-C (SIGINT) comes from outside.
+"""
 
 import signal
 import threading
@@ -9,7 +12,7 @@ from typing import Any, Self
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 
 AGREEMENT_STEPS = 10
 """Several processes ask each other every so many steps: asking makes the host wait for the device."""

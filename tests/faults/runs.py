@@ -35,7 +35,8 @@ config = dataclasses.replace(
 )
 data = divide(load_shapes(train=24, val=3), "1_4")
 {before}
-or_exit(lambda: train(config, data))
+if __name__ == "__main__":  # loader processes that are spawned import this file
+    or_exit(lambda: train(config, data))
 """
 
 
