@@ -108,7 +108,7 @@ def test_evaluation_can_be_rarer_but_never_misses_the_last_epoch(tiny_config, ti
 
 
 def test_image_size_also_holds_for_data_handed_to_train(tiny_config, tiny_data, monkeypatch):
-    import prevmatch.loop
+    import prevmatch.evaluate
 
     sizes = []
 
@@ -117,7 +117,7 @@ def test_image_size_also_holds_for_data_handed_to_train(tiny_config, tiny_data, 
         sizes.extend(tuple(image.shape[1:]) for image, _ in samples)
         return evaluate(network, samples, **options)
 
-    monkeypatch.setattr(prevmatch.loop, "evaluate", watched)
+    monkeypatch.setattr(prevmatch.evaluate, "evaluate", watched)
     train(dataclasses.replace(tiny_config, image_size=40, epochs=1, method="supervised"), tiny_data)
     assert set(sizes) == {(40, 40)}
 

@@ -15,7 +15,7 @@ import dataclasses
 from pathlib import Path
 import torch
 from torch import nn
-import prevmatch.loop
+import prevmatch.loop, prevmatch.students
 from prevmatch import models
 from conftest import TINY, divide
 from prevmatch.data.shapes import load_shapes
@@ -30,7 +30,7 @@ def without_batch_norm(build):
                         setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
         return network
     return built
-prevmatch.loop.build_student = without_batch_norm(prevmatch.loop.build_student)
+prevmatch.students.build_network = without_batch_norm(prevmatch.students.build_network)
 models.frozen.build_skeleton = without_batch_norm(models.frozen.build_skeleton)
 prevmatch.loop.Keeper.save = lambda *args, **options: None
 prevmatch.loop.Keeper.save_best = lambda *args, **options: None

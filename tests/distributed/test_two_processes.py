@@ -18,7 +18,9 @@ from prevmatch.bank import PreviousModels
 from prevmatch.data.loader import evaluation_loader
 from prevmatch.data.shapes import load_shapes
 from prevmatch.run.launch import start_accelerator
-from prevmatch.models.frozen import Frozen
+from prevmatch.methods import method_of
+from prevmatch.run.stopping import StopRequest
+from prevmatch.students import build_student
 
 folder = Path({folder!r})
 config = dataclasses.replace(TINY, output_dir=folder / "run", batch_size={batch_size}, logging_steps=1, epochs=3)
@@ -27,11 +29,11 @@ data = divide(load_shapes(train=16, val=3))
 # The validation score of one fixed network.
 accelerator = start_accelerator(config)
 prevmatch.loop.set_seed(0)
-student = prevmatch.loop.build_student(config, data, accelerator)
+student = build_student(config, method_of(config), data, accelerator)
 loader = evaluation_loader(
     data.source, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
 )
-score = prevmatch.loop.score(Frozen(student).of(student), student, loader, config, accelerator)
+score = prevmatch.loop.score(student, loader, config, accelerator, StopRequest(accelerator, None))
 
 # What each process saw and pushed to its bank in a whole run.
 seen, build_views = [], prevmatch.loop.build_views

@@ -83,8 +83,10 @@ def outcome(folder):
     """What must be bit-identical: weights, momentum, bank, records and scores at the end of a run."""
     last = sorted((folder / "checkpoints").glob("step_*"))[-1]
     tensors = {}
-    for name in ("model/model.safetensors", "optimizer.safetensors", "bank.safetensors"):
-        content = load_file(last / name)
+    for path in sorted(last.rglob("*.safetensors")):
+        if path.name.startswith("rank_"):  # random states after the run's own end
+            continue
+        content, name = load_file(path), str(path.relative_to(last))
         joined = b"".join(key.encode() + content[key].numpy().tobytes() for key in sorted(content))
         tensors[name] = hashlib.sha256(joined).hexdigest()
     result = json.loads((folder / "result.json").read_text())
@@ -93,7 +95,7 @@ def outcome(folder):
     state = json.loads((last / "state.json").read_text())
     return {
         "tensors": tensors, "scores": scores, "best": best, "records": (folder / "metrics.jsonl").read_text(),
-        "bank": state["bank"], "step": state["state"]["step"],
+        "memory": state["memory"], "step": state["state"]["step"],
     }  # fmt: skip
 
 

@@ -5,8 +5,11 @@ import signal
 import subprocess
 
 import pytest
+from safetensors.torch import load_file
 
 from faults.runs import finish, kill_all, killed_and_resumed, outcome, reached, start
+from prevmatch.run.checkpoint import join
+from prevmatch.writing import write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +117,10 @@ def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, tmp
             assert newest(folder / "checkpoints", told.append) == sorted((folder / "checkpoints").glob("step_*"))[0]
             assert last_checkpoint(folder).name in told[0]
         path.write_bytes(content)
-    (last_checkpoint(folder) / "bank.safetensors").write_bytes(b"torn")
+    (last_checkpoint(folder) / "previous.safetensors").write_bytes(b"torn")
     (folder / "result.json").unlink()
     assert finish(folder) == 0
-    assert "is not used: bank.safetensors is missing or damaged" in (tmp_path / "run.log").read_text()
+    assert "is not used: previous.safetensors is missing or damaged" in (tmp_path / "run.log").read_text()
     assert outcome(folder) == whole
 
 
@@ -138,7 +141,42 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
     assert len(list((folder / "checkpoints").iterdir())) == 3
     for path in (folder / "checkpoints").rglob("*"):
         assert path.is_dir() or path.suffix in (".json", ".jsonl", ".safetensors")
-    assert json.loads((last_checkpoint(folder) / "state.json").read_text())["bank"]["epochs"] == [1, 2, 3]
+    plain = json.loads((last_checkpoint(folder) / "state.json").read_text())["memory"]["previous"]
+    assert join(plain, load_file(last_checkpoint(folder) / "previous.safetensors"))["epochs"] == [1, 2, 3]
+
+
+GUIDANCE = {
+    "teacher": {"method": "mean_teacher", "ema_decay": 0.9, "score": "ema", "optimizer": "adamw"},
+    "soup": {"method": "prevmatch", "previous_ensemble": "weights", "partner": "reversed"},
+    "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True},
+}
+
+
+@pytest.mark.parametrize("kind", GUIDANCE)
+def test_every_guide_goes_on_bit_identical(tmp_path, kind):
+    """Killed within an epoch, after a checkpoint in the middle of it."""
+    folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    before = KILL.format(place=PLACES["step"], mark=str(tmp_path / "killed"))
+    assert finish(folder, before=before, **GUIDANCE[kind]) == -signal.SIGKILL
+    assert finish(folder, before=before, **GUIDANCE[kind]) == 0
+    assert "resumed after step" in (tmp_path / "run.log").read_text()
+    assert finish(undisturbed, **GUIDANCE[kind]) == 0
+    assert outcome(folder) == outcome(undisturbed)
+
+
+def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
+    folder = tmp_path / "run"
+    assert finish(folder) == 0
+    for checkpoint in (folder / "checkpoints").glob("step_*"):
+        state = json.loads((checkpoint / "state.json").read_text())
+        del state["format"]
+        (checkpoint / "state.json").write_text(json.dumps(state))
+        write_manifest(checkpoint)
+    (folder / "result.json").unlink()
+    assert finish(folder) == 1
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert "was written by another version of prevmatch" in last
+    assert "--overwrite_output_dir" in last
 
 
 def last_checkpoint(folder):

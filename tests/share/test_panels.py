@@ -9,13 +9,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from prevmatch import train
-from prevmatch.bank import PreviousModels
 from prevmatch.data.sources import TrainingData, table
-from prevmatch.methods import PREVMATCH, SUPERVISED
-from prevmatch.share.panels import Shown, answers_of, chosen_images, middle, row_of
+from prevmatch.share.panels import Answer, Shown, chosen_images, middle, row_of
 
 PALETTE = ((10, 10, 10), (200, 0, 0))
-THRESHOLDS = {"student": 0.9, "previous": 0.5}
 
 
 def panels(config):
@@ -61,41 +58,26 @@ def test_drawing_leaves_generators_bank_and_network_untouched(tiny_config, tiny_
 
     real, calls = prevmatch.loop.draw_panel, []
 
-    def watched(state, student, bank, **options):
-        def everything():
-            tensors = [t.clone() for t in (*student.parameters(), *student.buffers())]
-            return torch.get_rng_state(), np.random.get_state()[1].tolist(), bank.state_dict()["generator"], tensors
+    def watched(state, student, **options):
+        previous = student.guides[1]
 
-        before, training = everything(), student.training
-        real(state, student, bank, **options)
+        def everything():
+            tensors = [t.clone() for t in (*student.network.parameters(), *student.network.buffers())]
+            generator = previous.bank.state_dict()["generator"]
+            return torch.get_rng_state(), np.random.get_state()[1].tolist(), generator, tensors
+
+        before, training = everything(), student.network.training
+        real(state, student, **options)
         after = everything()
         assert torch.equal(before[0], after[0])
         assert before[1:3] == after[1:3]
         assert all(torch.equal(a, b) for a, b in zip(before[3], after[3], strict=True))
-        assert student.training is training is True
-        calls.append(len(bank))
+        assert student.network.training is training is True
+        calls.append(len(previous.bank))
 
     monkeypatch.setattr(prevmatch.loop, "draw_panel", watched)
     train(dataclasses.replace(tiny_config, panel_every=1), tiny_data)
     assert calls == [0, 1]
-
-
-def test_previous_guidance_is_the_mean_of_the_newest_members():
-    bank = PreviousModels(4)
-    for value in (1.0, 2.0, 6.0):
-        layer = torch.nn.Linear(1, 1)
-        torch.nn.init.constant_(layer.weight, value)
-        bank.push(layer)
-    asked = []
-
-    def forward(model, image):
-        asked.append(model["weight"].item())
-        return torch.stack([image[:, 0] * 0, image[:, 0] * asked[-1]], dim=1)
-
-    ((ids, confidence),) = answers_of(bank.latest(2), [torch.full((1, 3, 2, 2), 0.5)], forward)
-    assert asked == [2.0, 6.0]
-    assert (ids == 1).all()
-    np.testing.assert_allclose(confidence, 1 / (1 + np.exp(-0.5 * 4)), rtol=1e-6)
 
 
 def shown(truth=None):
@@ -106,26 +88,42 @@ def colours(picture):
     return [tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3).tolist()]
 
 
+def ids(*values):
+    return np.array([values], dtype=np.uint8)
+
+
 def test_row_shows_rejected_pixels_white_and_differences_red():
     answers = {
-        "student": (np.array([[0, 1]], dtype=np.uint8), np.array([[0.95, 0.6]])),
-        "previous": (np.array([[0, 0]], dtype=np.uint8), np.array([[0.4, 0.5]])),
+        "student": Answer(ids(0, 1), np.array([[True, False]])),
+        "previous": Answer(ids(0, 0), np.array([[False, True]])),
     }
-    row = row_of(shown(np.array([[1, 255]], dtype=np.uint8)), answers, THRESHOLDS, PREVMATCH, PALETTE)
+    row = row_of(shown(ids(1, 255)), answers, PALETTE)
     white = (255, 255, 255)
     assert list(row) == [
-        "image", "truth", "student", "student, from 0.9", "previous", "previous, from 0.5", "they differ",
+        "image", "truth", "student", "student, what counts", "previous", "previous, what counts", "they differ",
     ]  # fmt: skip
     assert colours(row["truth"]) == [PALETTE[1], white]
     assert colours(row["student"]) == [PALETTE[0], PALETTE[1]]
-    assert colours(row["student, from 0.9"]) == [PALETTE[0], white]
-    assert colours(row["previous, from 0.5"]) == [white, PALETTE[0]]
+    assert colours(row["student, what counts"]) == [PALETTE[0], white]
+    assert colours(row["previous, what counts"]) == [white, PALETTE[0]]
     assert colours(row["they differ"])[1] == (220, 30, 60) != colours(row["they differ"])[0]
 
 
 def test_supervised_run_has_no_pseudo_labels_to_show():
-    answers = {"student": (np.array([[0, 1]], dtype=np.uint8), np.array([[0.95, 0.6]]))}
-    assert list(row_of(shown(), answers, THRESHOLDS, SUPERVISED, PALETTE)) == ["image", "truth", "student"]
+    assert list(row_of(shown(), {"student": Answer(ids(0, 1), None)}, PALETTE)) == ["image", "truth", "student"]
+
+
+def test_every_guide_has_its_columns(tiny_config, tiny_data, monkeypatch):
+    import prevmatch.share.panels
+
+    rows, real = [], prevmatch.share.panels.row_of
+    monkeypatch.setattr(prevmatch.share.panels, "row_of", lambda *args: rows.append(real(*args)) or rows[-1])
+    config = dataclasses.replace(tiny_config, method="mean_teacher", previous_guidance=True, panel_every=2)
+    train(config, tiny_data)
+    assert list(rows[0]) == [
+        "image", "truth", "student", "teacher", "teacher, what counts", "previous", "previous, what counts",
+        "they differ",
+    ]  # fmt: skip
 
 
 def test_images_are_the_same_each_time_and_an_unreadable_unlabelled_mask_is_no_obstacle(tiny_config, tiny_data):
