@@ -171,6 +171,7 @@ def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
         state = json.loads((checkpoint / "state.json").read_text())
         del state["format"]
         (checkpoint / "state.json").write_text(json.dumps(state))
+        (checkpoint / "manifest.json").unlink()
         write_manifest(checkpoint)
     (folder / "result.json").unlink()
     assert finish(folder) == 1
