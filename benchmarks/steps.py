@@ -20,6 +20,7 @@ from prevmatch.losses import cross_entropy
 from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 from prevmatch.run.swap import Swap, pack
 from prevmatch.views import build_views
 
@@ -88,6 +89,8 @@ class Ours:
 
     def __post_init__(self) -> None:
         self.network = network_of(self.sizes).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if DEVICE.type == "cpu":
+            quicken(self.network)
         self.optimizer = build_optimizer(TrainConfig(), self.network)
         dtype = self.guide_dtype or self.dtype
         context = partial(autocast_of, dtype)

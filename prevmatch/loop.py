@@ -36,6 +36,7 @@ from prevmatch.metrics import iou as iou_of
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 from prevmatch.run.faults import Outcome, copy_buffers, gradient_norm, is_finite, put_back
 from prevmatch.run.fitting import fit
 from prevmatch.run.launch import start_accelerator
@@ -138,6 +139,8 @@ def build_student(config: TrainConfig, data: TrainingData, accelerator: Accelera
         student = Segmenter(architecture, encoder_weights=config.encoder_weights)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    if accelerator.device.type == "cpu":
+        quicken(student)
     # channels_last: a third less time per step than NCHW with MobileNetV2 on a CPU
     return student.train().to(memory_format=torch.channels_last)
 

@@ -17,6 +17,7 @@ from prevmatch.losses import cross_entropy
 from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 from prevmatch.views import build_views
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -61,6 +62,7 @@ def guides_of(network, previous):
 
 def fast_curve(network, previous):
     network = network.to(memory_format=torch.channels_last)
+    quicken(network)
     optimizer, (bank, guides) = sgd(network), guides_of(network, previous)
     curve = []
     for number in range(STEPS):

@@ -28,7 +28,6 @@ from prevmatch.models.saved import (
     read_config,
     read_weights,
 )
-from prevmatch.run.convolutions import quicken
 from prevmatch.share.pictures import overlay
 from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
 from prevmatch.writing import replace_folder
@@ -70,7 +69,6 @@ class Segmenter(nn.Module):
             low_channels=config.low_level_channels,
             rates=config.atrous_rates,
         )
-        quicken(self)
 
     @overload
     def forward(self, images: Tensor, *, enlarged: bool = True) -> Tensor: ...
