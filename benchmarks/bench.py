@@ -27,7 +27,7 @@ from steps import benchmark as benchmark_step
 from timing import Row
 from tqdm import tqdm
 
-from prevmatch.run.memory import keep_freed_memory
+from prevmatch.run.processor import keep_freed_memory
 
 FOLDER = Path(__file__).parent
 Part = Literal["loading", "step", "iteration", "windows", "swapping", "scaling", "start"]

@@ -21,6 +21,7 @@ from prevmatch.methods import Method
 from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 
 
 class Remembers(Protocol):
@@ -121,6 +122,8 @@ def build_network(config: TrainConfig, data: TrainingData, accelerator: Accelera
         network = Segmenter(architecture, encoder_weights=config.encoder_weights)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
         network = convert_sync_batchnorm(network)  # timm's: torch's own drops activations inside timm's BatchNorms
+    if accelerator.device.type == "cpu":
+        quicken(network)
     # channels_last: a third less time per step than NCHW with MobileNetV2 on a CPU
     return network.train().to(memory_format=torch.channels_last)
 

@@ -20,6 +20,7 @@ from prevmatch.methods import PREVMATCH, UNIMATCH, step
 from prevmatch.mixing import paste
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.convolutions import quicken
 from prevmatch.views import build_views
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -62,6 +63,7 @@ def guides_of(network, with_previous):
 
 def fast_curve(network, with_previous):
     network = network.to(memory_format=torch.channels_last)
+    quicken(network)
     optimizer, guides = sgd(network), guides_of(network, with_previous)
     curve = []
     for number in range(STEPS):

@@ -19,9 +19,8 @@ from torch.func import functional_call
 
 from prevmatch.config import SegmenterConfig
 from prevmatch.models.segmenter import Segmenter, at_least_float32, enlarge
-from prevmatch.run.convolutions import QuickConv2d
 
-LINEAR = (nn.Conv2d, Conv2dSame, QuickConv2d)
+LINEAR = (nn.Conv2d, Conv2dSame)
 """Convolutions that are linear in the weights as stored: others (weight standardisation) are left alone."""
 
 

@@ -28,7 +28,6 @@ from prevmatch.models.saved import (
     read_config,
     read_weights,
 )
-from prevmatch.run.convolutions import quicken
 from prevmatch.share.pictures import overlay
 from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
 from prevmatch.writing import replace_folder
@@ -73,7 +72,6 @@ class Segmenter(nn.Module):
             low_channels=config.low_level_channels,
             rates=config.atrous_rates,
         )
-        quicken(self)
 
     def forward(self, images: Tensor, perturb: Perturbation | None = None, *, enlarged: bool = True) -> Tensor:
         """Map normalised images (B, 3, H, W) to logits (B, C, H, W), or (B, C, about H/4, about W/4) if not enlarged.

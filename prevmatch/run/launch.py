@@ -13,7 +13,7 @@ from torch.distributed.rendezvous import register_rendezvous_handler
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import ConfigError
-from prevmatch.run.memory import keep_freed_memory
+from prevmatch.run.processor import keep_freed_memory, tell_slow_bf16
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:
@@ -38,6 +38,7 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+        tell_slow_bf16(accelerator, config.guide_precision)
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
         raise ConfigError(

@@ -18,7 +18,7 @@ from prevmatch.evaluate import class_iou
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.run.memory import keep_freed_memory
+from prevmatch.run.processor import keep_freed_memory
 from prevmatch.share.pictures import palette_mask
 from prevmatch.writing import write_picture, write_text
 

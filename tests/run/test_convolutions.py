@@ -1,4 +1,7 @@
+import dataclasses
+from contextlib import nullcontext
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 from prevmatch.config import SegmenterConfig
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.convolutions import QuickConv2d, quicken
+from prevmatch.students import build_network
 
 
 def layer(channels, outputs, kernel, **options):
@@ -88,6 +92,7 @@ def test_the_library_is_asked_only_for_what_it_does_well(monkeypatch):
 
 def test_a_networks_slow_convolutions_are_found_and_its_tensors_keep_their_names():
     network = Segmenter(SegmenterConfig(encoder="mobilenetv2_100", num_classes=3))
+    quicken(network)
     quick_ones = [m for m in network.modules() if isinstance(m, QuickConv2d)]
     assert sum(m.groups > 1 for m in quick_ones) == 6  # three strided, three dilated
     assert sum(m.groups == 1 for m in quick_ones) == 3
@@ -124,3 +129,20 @@ def test_convolutions_that_our_gradients_do_not_cover_stay_plain(options):
     network = nn.Sequential(layer(4, 4, **options))
     quicken(network)
     assert type(network[0]) is nn.Conv2d
+
+
+def quick_ones(network):
+    return [module for module in network.modules() if isinstance(module, QuickConv2d)]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_a_network_that_trains_on_a_cpu_is_quick(tiny_config, tiny_data, tmp_path, device):
+    config = dataclasses.replace(tiny_config, encoder="mobilenetv2_100")
+    accelerator = SimpleNamespace(
+        device=torch.device(device), num_processes=1, local_main_process_first=lambda: nullcontext()
+    )
+    student = build_network(config, tiny_data, accelerator)
+    assert bool(quick_ones(student)) == (device == "cpu")
+    student.save_pretrained(tmp_path / "model")
+    assert not quick_ones(Segmenter.from_pretrained(tmp_path / "model"))
+    assert not quick_ones(Segmenter(student.config))
