@@ -4,7 +4,7 @@ import json
 import pytest
 from conftest import TINY
 
-from prevmatch.config import SegmenterConfig, TrainConfig
+from prevmatch.config import SegmenterConfig, TrainConfig, material
 from prevmatch.errors import ConfigError
 
 
@@ -19,6 +19,12 @@ from prevmatch.errors import ConfigError
         ({"eval_window": 0}, "eval_window"),
         ({"num_workers": -1}, "num_workers"),
         ({"seed": -1}, "seed"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"threshold_floor": -0.1}, "threshold_floor"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"checkpointing_steps": 0}, "checkpointing_steps"),
+        ({"decoder_channels": 0}, "decoder_channels"),
+        ({"val_share": 1.0}, "val_share"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(changes, named):
@@ -39,3 +45,17 @@ def test_unknown_settings_are_refused():
 def test_class_names_must_match_the_class_count():
     with pytest.raises(ConfigError, match="class_names has 2 entries but num_classes is 3"):
         SegmenterConfig(encoder="resnet50s", num_classes=3, class_names=("a", "b"))
+
+
+def test_every_setting_is_either_material_or_free_to_change():
+    """One list for what a resumed run may change, a table does not compare and a card does not show."""
+    config = TrainConfig().to_json()
+    free = set(config) - set(material(config))
+    assert {"output_dir", "resume", "max_hours", "data_dir", "num_workers", "hub_private", "logging_steps"} <= free
+    assert not free & {"method", "lr", "seed", "split", "crop_size", "encoder", "score", "eval_every"}
+
+
+def test_settings_that_an_earlier_version_did_not_know_have_their_defaults():
+    config = json.loads(json.dumps(TrainConfig().to_json()))
+    earlier = {name: value for name, value in config.items() if name not in ("ema_decay", "optimizer", "score")}
+    assert material(earlier) == material(config) == material(TrainConfig().to_json())

@@ -21,7 +21,7 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     optimiser steps per unlabelled image, at least 5,000 and at most 100,000 (Pascal's published schedule has 105,000),
     in 50 epochs; earlier versions join the bank 25 times. The learning rate is the published .001 for long schedules;
     for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best mIoU 46.8 against 43.7 at .002 and
-    42.4 at .001).
+    42.4 at .001). AdamW has 3e-4.
     """
     width, height = median_size(data)
     if config.image_size == 0:
@@ -39,7 +39,8 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     if config.bank_interval == 0:
         config = dataclasses.replace(config, bank_interval=max(1, config.epochs // JOINS))
     if config.lr == 0:
-        config = dataclasses.replace(config, lr=0.004 if steps_of(config, data, processes) < 20_000 else 0.001)
+        short = steps_of(config, data, processes) < 20_000
+        config = dataclasses.replace(config, lr=3e-4 if config.optimizer == "adamw" else 0.004 if short else 0.001)
     return config
 
 

@@ -98,3 +98,12 @@ def test_torn_result_is_named(tmp_path):
     (tmp_path / "a/result.json").write_text('{"best')
     with pytest.raises(DataError, match=r"a/result\.json is damaged"):
         read_results(tmp_path)
+
+
+def test_a_run_that_was_resumed_or_had_a_time_limit_belongs_to_its_table(tmp_path):
+    save(tmp_path, "a", result(seed=0))
+    save(tmp_path, "b", result(seed=1, resume=True, max_hours=2.0, checkpointing_steps=7, nonfinite="skip"))
+    earlier = result(seed=2)
+    del earlier["config"]["ema_decay"], earlier["config"]["optimizer"]  # as an earlier version wrote it
+    save(tmp_path, "c", earlier)
+    assert len(read_results(tmp_path)) == 3
