@@ -27,7 +27,7 @@ from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
-from prevmatch.run.fitting import fit
+from prevmatch.run.fitting import fit, require_unlabelled
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.logbook import Logbook
 from prevmatch.run.results import TrainResult, open_output_dir, report
@@ -55,6 +55,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
         data = data or load_training_data(config)
     config = fit(config, data, accelerator.num_processes)
     method = method_of(config)
+    require_unlabelled(method, data)
     students = [build_student(config, method, data, accelerator)]
     loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
     total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)

@@ -444,6 +444,57 @@ def test_images_without_any_mask_serve_as_unlabelled(tiny_config, tiny_source):
     assert train(dataclasses.replace(tiny_config, epochs=1), data).final_miou >= 0
 
 
+def test_supervised_run_takes_data_whose_images_are_all_labelled_and_goes_on_bit_by_bit(
+    tiny_config, tiny_source, monkeypatch, tmp_path, one_thread
+):
+    import prevmatch.loop
+
+    class Killed(BaseException):
+        pass
+
+    def dies_at_the_sixth_step(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == 6:
+            raise Killed
+        return real(*args, **kwargs)
+
+    data, real, calls = divide(tiny_source, "1_1"), prevmatch.loop.step, []
+    config = dataclasses.replace(
+        tiny_config, method="supervised", epochs=2, panel_every=1, checkpointing_steps=1, resume=True
+    )
+    whole, resumed = (dataclasses.replace(config, output_dir=tmp_path / name) for name in ("whole", "resumed"))
+    train(whole, data)
+    monkeypatch.setattr(prevmatch.loop, "step", dies_at_the_sixth_step)
+    with pytest.raises(Killed):
+        train(resumed, data)
+    train(resumed, data)
+    assert 2 <= len(calls) - 6 <= 4  # the run has eight steps, one pass over eight images in two epochs of four
+    weights = [
+        load_file(folder / "checkpoints/step_00000008/model/model.safetensors")
+        for folder in (whole.output_dir, resumed.output_dir)
+    ]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert lines(whole.output_dir) == lines(resumed.output_dir)
+    content = json.loads((whole.output_dir / "result.json").read_text())
+    assert (content["labelled"], content["unlabelled"]) == (8, 0)
+    assert len(list((whole.output_dir / "panels").iterdir())) == 2
+
+
+@pytest.mark.parametrize("settings", [{"method": "prevmatch"}, {"method": "supervised", "previous_guidance": True}])
+def test_methods_that_need_unlabelled_images_are_refused_before_anything_is_written(
+    tiny_config, tiny_source, settings
+):
+    with pytest.raises(DataError, match=r"no image is unlabelled; .*--method supervised without previous guidance"):
+        train(dataclasses.replace(tiny_config, **settings), divide(tiny_source, "1_1"))
+    assert not tiny_config.output_dir.exists()
+
+
+def test_supervised_epoch_passes_the_unlabelled_images_where_there_are_any(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, method="supervised", epochs=1, logging_steps=1)
+    train(config, tiny_data)  # two labelled images, each three times
+    assert [line["step"] for line in lines(config.output_dir) if "loss" in line] == [0, 1, 2]
+
+
 def test_a_new_guide_needs_no_new_loop(tiny_config, tiny_data, monkeypatch):
     """A guide that remembers something, in the few lines that it takes."""
     from prevmatch.guides.guide import Guide

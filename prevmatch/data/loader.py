@@ -21,7 +21,7 @@ from prevmatch.errors import DataError, PrevMatchError
 
 
 class Triple(NamedTuple):
-    """One sample: where it stands in the run, and three rows."""
+    """One sample: where it stands in the run, and three rows; of an empty list the row is 0, and nobody reads it."""
 
     epoch: int
     position: int
@@ -33,13 +33,14 @@ class Triple(NamedTuple):
 class TripleSampler(Sampler[Triple]):
     """Yields the Triples of an epoch, in an order that follows from (seed, epoch) alone.
 
-    There is one per unlabelled image, or `length` of them. Labelled images, unlabelled ones and partners are three
-    independent shuffles; a list shorter than the epoch is repeated, of a longer one the epoch shows a part.
+    There is one per unlabelled image, or per labelled one where none is unlabelled, or `length` of them. Labelled
+    images, unlabelled ones and partners are three independent shuffles; a list shorter than the epoch is repeated, of
+    a longer one the epoch shows a part.
     """
 
     def __init__(self, labelled: int, unlabelled: int, *, seed: int, length: int = 0):
         self.labelled, self.unlabelled, self.seed, self.epoch = labelled, unlabelled, seed, 0
-        self.length, self.skipped = length or unlabelled, 0
+        self.length, self.skipped = length or unlabelled or labelled, 0
 
     def __len__(self) -> int:
         return self.length - self.skipped
@@ -64,7 +65,7 @@ class TripleSampler(Sampler[Triple]):
 
     def _shuffled(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """`length` row numbers below `count`, as evenly as can be."""
-        return rng.permutation(np.arange(max(self.length, count)) % count)[: self.length]
+        return rng.permutation(np.arange(max(self.length, count)) % max(1, count))[: self.length]
 
 
 class TripleDataset(Dataset):
@@ -150,13 +151,14 @@ def training_loader(
     `processes` of them, one per process, make a step; whoever prepares the loader divides them so.
 
     Without `unlabelled` only the labelled images are read, without `partners` none to paste into others. The length of
-    an epoch stays: `epoch_images`, or one pass over the unlabelled ones. An incomplete batch is dropped. Raises
-    DataError if an epoch is shorter than a step.
+    an epoch stays: `epoch_images`, or one pass over the unlabelled ones, if there are any, else over the labelled. An
+    incomplete batch is dropped. Raises DataError if an epoch is shorter than a step.
     """
     sampler = TripleSampler(len(data.labelled), len(data.unlabelled), seed=seed, length=epoch_images)
     if len(sampler) < batch_size * processes:
+        kind = "unlabelled" if len(data.unlabelled) else "labelled"
         raise DataError(
-            f"an epoch has {len(sampler)} unlabelled images but a step takes {batch_size * processes}; lower "
+            f"an epoch has {len(sampler)} {kind} images but a step takes {batch_size * processes}; lower "
             "batch_size, or repeat the images with epoch_images"
         )
     dataset = TripleDataset(

@@ -40,11 +40,17 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """A source divided for a semi-supervised run."""
+    """A source divided for a semi-supervised run, or for a supervised one."""
 
     source: Source
     labelled: datasets.Dataset
     unlabelled: datasets.Dataset
+    """Empty where every image is labelled."""
+
+    @property
+    def epoch_rows(self) -> datasets.Dataset:
+        """The images that an epoch passes over once: the unlabelled ones, or the labelled ones where all are."""
+        return self.unlabelled if len(self.unlabelled) else self.labelled
 
     @property
     def val(self) -> datasets.Dataset:

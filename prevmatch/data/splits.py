@@ -24,7 +24,7 @@ def select(
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """Divide the training table into (labelled, unlabelled) rows; unlabelled are all others unless they are named.
 
-    Raises DataError if an id is not in the table, has no mask, stands in both parts, or if a part is empty.
+    Raises DataError if an id is not in the table, has no mask, stands in both parts, or if none is labelled.
     """
     rows = {name: i for i, name in enumerate(train["id"])}
     if len(rows) < len(train):
@@ -47,10 +47,6 @@ def select(
         unlabelled_ids = [name for name in rows if name not in labelled]
     elif both := sorted(set(labelled_ids) & set(unlabelled_ids)):
         raise DataError(f"the split has {len(both)} images in both of its lists: {first_five(both)}")
-    if not unlabelled_ids:
-        raise DataError(
-            "no image is unlabelled; add images without masks, or label fewer with --labelled 20% or another --split"
-        )
     return chosen, train.select(sorted(rows[name] for name in unlabelled_ids))
 
 

@@ -1,4 +1,4 @@
-"""Settings that follow from the data where the user leaves them open (0)."""
+"""Settings and data brought together: what is left open (0) follows from the data, and what cannot be is refused."""
 
 import dataclasses
 from statistics import median
@@ -8,20 +8,31 @@ import numpy as np
 from prevmatch.config import TrainConfig
 from prevmatch.data.reading import open_cell
 from prevmatch.data.sources import TrainingData
+from prevmatch.errors import DataError
+from prevmatch.methods import Method
 
 EPOCHS, JOINS = 50, 25
 SMALLEST_CROP, LARGEST_CROP = 65, 513
 LONGEST_SIDE, FITTED_SIDE = 1536, 1024
 
 
+def require_unlabelled(method: Method, data: TrainingData) -> None:
+    """Raise DataError if the method learns from unlabelled images and there are none."""
+    if method.uses_unlabelled and not len(data.unlabelled):
+        raise DataError(
+            "no image is unlabelled; add images without masks, label fewer with --labelled 20% or another --split, or "
+            "use --method supervised without previous guidance"
+        )
+
+
 def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     """Replace every open setting; the others stay as they are.
 
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
-    optimiser steps per unlabelled image, at least 5,000 and at most 100,000 (Pascal's published schedule has 105,000),
-    in 50 epochs; earlier versions join the bank 25 times. The learning rate is the published .001 for long schedules;
-    for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best mIoU 46.8 against 43.7 at .002 and
-    42.4 at .001). AdamW has 3e-4.
+    optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
+    published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times. The learning rate is the
+    published .001 for long schedules; for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best
+    mIoU 46.8 against 43.7 at .002 and 42.4 at .001). AdamW has 3e-4.
     """
     width, height = median_size(data)
     if config.image_size == 0:
@@ -31,7 +42,7 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         side = 16 * int(0.9 * scale * min(width, height) / 16) + 1  # whole strides of the encoder, and one pixel
         config = dataclasses.replace(config, crop_size=max(SMALLEST_CROP, min(side, LARGEST_CROP)))
     if config.epochs == 0:
-        steps = max(5_000, min(10 * len(data.unlabelled), 100_000))
+        steps = max(5_000, min(10 * len(data.epoch_rows), 100_000))
         per_step = config.batch_size * processes * config.gradient_accumulation_steps
         config = dataclasses.replace(
             config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
@@ -46,13 +57,13 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
 
 def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:
     """Optimiser steps of a whole run."""
-    images = config.epoch_images or len(data.unlabelled)
+    images = config.epoch_images or len(data.epoch_rows)
     return config.epochs * -(-(images // (config.batch_size * processes)) // config.gradient_accumulation_steps)
 
 
 def median_size(data: TrainingData) -> tuple[int, int]:
-    """Median width and height of the unlabelled images, from at most 100 of them."""
-    rows = data.unlabelled.select_columns(["id", "image"])
+    """Median width and height of the images that an epoch passes over, from at most 100 of them."""
+    rows = data.epoch_rows.select_columns(["id", "image"])
     chosen = np.linspace(0, len(rows) - 1, min(100, len(rows))).astype(int)
     sizes = [open_cell(rows[int(i)], "image", header_only=True).size for i in chosen]
     return int(median(w for w, _ in sizes)), int(median(h for _, h in sizes))

@@ -2,6 +2,7 @@
 
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
+from prevmatch.methods import method_of
 from prevmatch.run.fitting import steps_of
 
 
@@ -9,18 +10,23 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
     """Data, method and schedule of a run, and what the user should know about them, one fact a line."""
     previous = " with previous guidance" if config.previous_guidance and config.method != "prevmatch" else ""
     batch = config.batch_size * processes * config.gradient_accumulation_steps
-    steps = steps_of(config, data, processes)
+    steps, twice = steps_of(config, data, processes), method_of(config).uses_unlabelled
     lines = [
         f"{len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled images, {len(data.val)} for validation, "
         f"{data.source.num_classes} classes",
         *data.source.notes,
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
-        f"{config.epochs} epochs, {steps} steps of {batch} + {batch} images, learning rate {config.lr:g}",
+        f"{config.epochs} epochs, {steps} steps of {_images(batch, twice)}, learning rate {config.lr:g}",
     ]
     if config.total_batch_size not in (None, batch):
         lines.append(
-            f"NOTE: these settings were chosen for steps of {config.total_batch_size} + {config.total_batch_size} "
-            "images; change --batch_size, --gradient_accumulation_steps or the number of processes"
+            f"NOTE: these settings were chosen for steps of {_images(config.total_batch_size, twice)}; change "
+            "--batch_size, --gradient_accumulation_steps or the number of processes"
         )
     return "\n".join(lines)
+
+
+def _images(labelled: int, twice: bool) -> str:
+    """The images of a step, and as many unlabelled ones if there are twice as many."""
+    return f"{labelled} + {labelled} images" if twice else f"{labelled} images"

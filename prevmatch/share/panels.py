@@ -80,7 +80,7 @@ def draw_panel(
 
 
 def chosen_images(data: TrainingData, config: TrainConfig) -> list[Shown]:
-    """Validation and unlabelled images, evenly spaced in their lists: the same ones in every panel of a run."""
+    """Validation and unlabelled images, if any, evenly spaced in their lists: the same in every panel of a run."""
     shown = []
     for part, rows in (("validation", data.val), ("unlabelled", data.unlabelled)):
         places = np.linspace(0, len(rows) - 1, min(ROWS_PER_PART + 2, len(rows) + 2)).round().astype(int)[1:-1]

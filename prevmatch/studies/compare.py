@@ -49,16 +49,16 @@ def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12) -> str:
 def score_table(results: Sequence[dict]) -> str:
     """A Markdown table of the runs' scores, from the contents of their result.json."""
     lines = [
-        f"{results[0]['labelled']} labelled and {results[0]['unlabelled']} unlabelled images; "
         f"mIoU in % on {results[0]['validation']} validation images",
         "",
-        "| method     | seed | best mIoU | at epoch | final mIoU | s / iteration |",
-        "|------------|-----:|----------:|---------:|-----------:|--------------:|",
+        "| method     | labelled | unlabelled | seed | best mIoU | at epoch | final mIoU | s / iteration |",
+        "|------------|---------:|-----------:|-----:|----------:|---------:|-----------:|--------------:|",
     ]
     for r in results:
         lines.append(
-            f"| {_name(r):<10} | {r['config']['seed']:>4} | {r['best_miou']:>9.2f} | {r['best_epoch'] + 1:>8} | "
-            f"{r['final_miou']:>10.2f} | {r['seconds_per_iteration']:>13.3f} |"
+            f"| {_name(r):<10} | {r['labelled']:>8} | {r['unlabelled']:>10} | {r['config']['seed']:>4} | "
+            f"{r['best_miou']:>9.2f} | {r['best_epoch'] + 1:>8} | {r['final_miou']:>10.2f} | "
+            f"{r['seconds_per_iteration']:>13.3f} |"
         )
     return "\n".join(lines)
 

@@ -214,8 +214,9 @@ def test_folders_that_cannot_be_used_say_what_is_missing(tmp_path):
     refused(tmp_path, "share a name up to the suffix")
 
 
-def test_all_masked_says_how_to_go_on(tmp_path):
-    refused(make(tmp_path, photos=4, masks=4), "no image is unlabelled; add images without masks, or label fewer")
+def test_masks_for_all_images_leave_none_unlabelled(tmp_path):
+    data = load(make(tmp_path, photos=5, masks=5))
+    assert (len(data.labelled), len(data.unlabelled), len(data.val)) == (4, 0, 1)
 
 
 def test_table_with_other_columns_is_read(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import divide
 
 from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader
 from prevmatch.errors import DataError
@@ -25,6 +26,13 @@ def test_an_epoch_passes_the_unlabelled_images_once_and_repeats_the_labelled_one
     assert sorted(t.partner for t in triples) == list(range(10))
     counts = [[t.labelled for t in triples].count(i) for i in range(3)]
     assert sorted(counts) == [3, 3, 4]
+
+
+def test_without_unlabelled_images_an_epoch_passes_the_labelled_ones_once():
+    sampler = TripleSampler(7, 0, seed=0)
+    assert len(sampler) == 7
+    assert sorted(t.labelled for t in sampler) == list(range(7))
+    assert len(TripleSampler(7, 0, seed=0, length=20)) == 20
 
 
 def test_partner_is_drawn_independently_of_the_image():
@@ -67,6 +75,16 @@ def test_a_sample_names_the_images_that_it_read(tiny_data):
     assert name == f"{tiny_data.labelled['id'][triple.labelled]}, {ids[triple.unlabelled]}"
     full = loader_of(tiny_data)
     assert images_of(full.dataset, full.sampler, (0, 0)) == f"{name}, {ids[triple.partner]}"
+
+
+def test_labelled_images_alone_are_loaded_and_named(tiny_source):
+    data = divide(tiny_source, "1_1")
+    loader = loader_of(data, unlabelled=False)
+    keys = [key for batch in loader for key in batch["keys"]]
+    names = [images_of(loader.dataset, loader.sampler, key) for key in keys]
+    assert sorted(names) == tiny_source.train["id"]
+    with pytest.raises(DataError, match="an epoch has 8 labelled images but a step takes 9; lower batch_size"):
+        loader_of(data, unlabelled=False, batch_size=9)
 
 
 def test_number_of_workers_does_not_change_a_batch(tiny_data):

@@ -44,11 +44,22 @@ def test_ids_that_two_images_share_are_named(tiny_source):
         select(twice, ["train_0000"])
 
 
-def test_empty_parts_are_refused(tiny_source):
+def test_a_split_without_labelled_images_is_refused(tiny_source):
     with pytest.raises(DataError, match="no labelled image"):
         select(tiny_source.train, [])
-    with pytest.raises(DataError, match="no image is unlabelled"):
-        select(tiny_source.train, tiny_source.train["id"])
+
+
+def test_all_images_may_be_labelled(tiny_source):
+    labelled, unlabelled = select(tiny_source.train, tiny_source.train["id"])
+    assert labelled["id"] == tiny_source.train["id"]
+    assert unlabelled["id"] == []
+    assert unlabelled.features == labelled.features
+
+
+@pytest.mark.parametrize("settings", [{}, {"labelled": "100%"}, {"split": "1_1"}])
+def test_every_way_of_labelling_all_images_divides(settings):
+    data = load_training_data(DataConfig(dataset="shapes", **settings))
+    assert (len(data.labelled), len(data.unlabelled)) == (512, 0)
 
 
 def test_labelled_image_without_mask_is_named(tiny_source):

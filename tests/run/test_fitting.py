@@ -9,21 +9,23 @@ from PIL import Image
 from prevmatch.config import TrainConfig
 from prevmatch.data.loader import TripleSampler
 from prevmatch.data.sources import Source, TrainingData, table
-from prevmatch.run.fitting import fit, steps_of
+from prevmatch.errors import DataError
+from prevmatch.methods import METHODS
+from prevmatch.run.fitting import fit, require_unlabelled, steps_of
 
 OPEN = TrainConfig(image_size=0, crop_size=0, epochs=0, lr=0, bank_interval=0, batch_size=4)
 
 
 @pytest.fixture
 def data_of(tmp_path):
-    """Training data with `count` unlabelled images of one size."""
+    """Training data with `count` images of one size, all labelled, and the same unlabelled too or none."""
 
-    def make(size, count=10):
+    def make(size, count=10, *, unlabelled=True):
         Image.new("RGB", size).save(tmp_path / "a.png")
         cells = [{"path": str(tmp_path / "a.png"), "bytes": None}] * count
         rows = table([str(i) for i in range(count)], cells, cells)
         source = Source(train=rows, val=rows, class_names=("a",), palette=((0, 0, 0),))
-        return TrainingData(source=source, labelled=rows, unlabelled=rows)
+        return TrainingData(source=source, labelled=rows, unlabelled=rows.select(range(count if unlabelled else 0)))
 
     return make
 
@@ -48,6 +50,25 @@ def test_schedule_follows_the_number_of_images(data_of, count, steps):
         assert fitted.epochs == 50
         assert fitted.bank_interval == 2
     assert fit(OPEN, data, 1).lr == (0.001 if steps == 100_000 else 0.004)
+
+
+def test_where_all_images_are_labelled_settings_follow_from_them(data_of):
+    data = data_of((500, 375), 1_000, unlabelled=False)
+    fitted = fit(OPEN, data, 1)
+    assert fitted == fit(OPEN, data_of((500, 375), 1_000), 1)
+    assert steps_of(dataclasses.replace(fitted, epochs=3, epoch_images=0), data, 1) == 750
+
+
+def test_method_that_needs_unlabelled_images_is_refused_where_there_are_none(data_of):
+    data = data_of((64, 64), unlabelled=False)
+    require_unlabelled(METHODS["supervised"], data)
+    for name in ("fixmatch", "unimatch", "prevmatch"):
+        require_unlabelled(METHODS[name], data_of((64, 64)))
+        with pytest.raises(
+            DataError, match=r"no image is unlabelled; .*--labelled 20%.*--method supervised"
+        ) as caught:
+            require_unlabelled(METHODS[name], data)
+        assert "\n" not in str(caught.value)
 
 
 def test_settings_that_are_given_stay(data_of):
@@ -96,3 +117,13 @@ def test_summary_reports_another_total_batch(tiny_source):
     assert "2 labelled and 6 unlabelled images, 3 for validation, 5 classes" in text
     assert "chosen for steps of 8 + 8 images" in text
     assert "NOTE" not in summary(dataclasses.replace(config, gradient_accumulation_steps=2), data, 2)
+
+
+def test_summary_of_a_supervised_run_counts_labelled_images_only(tiny_source):
+    from prevmatch.run.summary import summary
+
+    config = TrainConfig(method="supervised", batch_size=2, total_batch_size=8, crop_size=33, epochs=1)
+    text = summary(config, divide(tiny_source, "1_1"), 1)
+    assert "8 labelled and 0 unlabelled images, 3 for validation" in text
+    assert "1 epochs, 4 steps of 2 images, learning rate" in text
+    assert "chosen for steps of 8 images" in text

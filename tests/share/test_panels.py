@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import divide
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -124,6 +125,12 @@ def test_every_guide_has_its_columns(tiny_config, tiny_data, monkeypatch):
         "image", "truth", "student", "teacher", "teacher, what counts", "previous", "previous, what counts",
         "they differ",
     ]  # fmt: skip
+
+
+def test_without_unlabelled_images_only_validation_ones_are_shown(tiny_config, tiny_source):
+    names = [item.name for item in chosen_images(divide(tiny_source, "1_1"), tiny_config)]
+    assert len(names) == 2
+    assert all(name.startswith("validation ") for name in names)
 
 
 def test_images_are_the_same_each_time_and_an_unreadable_unlabelled_mask_is_no_obstacle(tiny_config, tiny_data):
