@@ -156,7 +156,12 @@ class Logbook:
     def write(self, line: dict) -> None:
         """Append a line to metrics.jsonl and hand its numbers to the trackers."""
         if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                with self.path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:  # half a line may stay; --resume replaces the file
+                raise TrainingError(
+                    f"{self.path} cannot be written ({error.strerror}); free space, then go on with --resume"
+                ) from error
         numbers = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "step"}
         self.accelerator.log(numbers, step=line["step"])
