@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import convolutions
 import loading
 import swapping
 import torch
@@ -30,8 +31,8 @@ from tqdm import tqdm
 from prevmatch.run.processor import keep_freed_memory
 
 FOLDER = Path(__file__).parent
-Part = Literal["loading", "step", "iteration", "windows", "swapping", "scaling", "start"]
-PARTS: tuple[Part, ...] = ("loading", "step", "iteration", "windows", "swapping", "scaling", "start")
+Part = Literal["loading", "step", "iteration", "windows", "swapping", "scaling", "start", "convolutions"]
+PARTS: tuple[Part, ...] = ("loading", "step", "iteration", "windows", "swapping", "scaling", "start", "convolutions")
 HEAD = ("what", "baseline", "ours", "ratio", "target")
 SMALL = Sizes(encoder="mobilenetv2_100", crop=129, batch=4, decoder_channels=64)
 
@@ -72,6 +73,8 @@ def measured(part: Part, rounds: int) -> str:
         return markdown(swapping.benchmark(step_sizes, 10 * rounds, torch.bfloat16)) if gpu else swapping.NONE
     if part == "scaling":
         return scaling(rounds, gpu)
+    if part == "convolutions":
+        return convolutions.NONE if gpu else convolutions.benchmark(rounds)
     return costs("Starting", "command", start_costs(rounds), "s")
 
 

@@ -20,7 +20,9 @@ class QuickConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, h, w), as `nn.Conv2d` does."""
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or images.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is not None:
+        half = images.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
+        native = max(self.stride) > 1 and not half  # strided ones are slow only in less than float32
+        if traced or native or images.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is not None:
             return super().forward(images)
         return _Convolution.apply(images, self.weight, self.stride, self.padding, self.dilation, self.groups)
 

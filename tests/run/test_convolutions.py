@@ -26,6 +26,10 @@ def quick(plain):
     return network[0]
 
 
+def quick_ones(network):
+    return [module for module in network.modules() if isinstance(module, QuickConv2d)]
+
+
 def settings(conv):
     return {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
 
@@ -90,12 +94,18 @@ def test_the_library_is_asked_only_for_what_it_does_well(monkeypatch):
     assert asked == [(full, (6, 6), [True, False]), (full, (1, 1), [True, True]), (full, (2, 2), [True, True])]
 
 
+def test_strided_convolutions_are_the_librarys_in_float32():
+    conv, images = quick(CASES["depthwise, strided"][0]), torch.randn(1, 4, 9, 9)
+    assert "_Convolution" not in type(conv(images).grad_fn).__name__
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "_Convolution" in type(conv(images).grad_fn).__name__
+
+
 def test_a_networks_slow_convolutions_are_found_and_its_tensors_keep_their_names():
     network = Segmenter(SegmenterConfig(encoder="mobilenetv2_100", num_classes=3))
     quicken(network)
-    quick_ones = [m for m in network.modules() if isinstance(m, QuickConv2d)]
-    assert sum(m.groups > 1 for m in quick_ones) == 6  # three strided, three dilated
-    assert sum(m.groups == 1 for m in quick_ones) == 3
+    assert sum(m.groups > 1 for m in quick_ones(network)) == 6  # three strided, three dilated
+    assert sum(m.groups == 1 for m in quick_ones(network)) == 3
     assert network.encoder.conv_stem.__class__ is nn.Conv2d
     assert "decoder.aspp.branches.1.0.weight" in network.state_dict()
 
@@ -129,10 +139,6 @@ def test_convolutions_that_our_gradients_do_not_cover_stay_plain(options):
     network = nn.Sequential(layer(4, 4, **options))
     quicken(network)
     assert type(network[0]) is nn.Conv2d
-
-
-def quick_ones(network):
-    return [module for module in network.modules() if isinstance(module, QuickConv2d)]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
