@@ -41,14 +41,19 @@ def test_saved_and_loaded_model_gives_equal_logits(model, saved):
     assert torch.equal(loaded(images), model(images))
 
 
-def test_feature_dropout_passes_both_halves_through_one_decoder_pass(model):
-    images = torch.randn(2, 3, 32, 32)
-    clean, perturbed = model.train()(images, 0.5)
-    assert clean.shape == perturbed.shape
+def test_perturbed_features_pass_the_decoder_with_the_clean_ones(model):
+    images, seen = torch.randn(2, 3, 32, 32), []
+
+    def beside_zeros(features):
+        seen.extend(feature.shape for feature in features)
+        return [torch.cat([feature, 0 * feature]) for feature in features]
+
+    clean, perturbed = model.train()(images, beside_zeros).chunk(2)
+    assert [shape[0] for shape in seen] == [2, 2]
+    assert clean.shape == perturbed.shape == (2, model.config.num_classes, 32, 32)
     assert not torch.equal(clean, perturbed)
     assert model.decoder.reduce[1].num_batches_tracked == 1
-    clean, perturbed = model(images, 0.0)
-    torch.testing.assert_close(clean, perturbed)
+    torch.testing.assert_close(model(images, lambda features: features), model(images))
 
 
 def test_every_parameter_gets_a_gradient_also_under_autocast(model):
