@@ -192,7 +192,8 @@ class SampleConfig(Part):
     scale_range: tuple[float, float] = (0.5, 2.0)
     """The long side is scaled to an integer drawn uniformly from this range times its length."""
     epoch_images: int = 0
-    """Unlabelled images in an epoch; 0 takes each once. Fewer ones are repeated, of more a random part is taken."""
+    """Unlabelled images in an epoch (labelled ones where all are); 0 takes each once. Fewer ones are repeated, of more
+    a random part is taken."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -274,7 +275,8 @@ class OptimiserConfig(Part):
     """How long and how it is trained."""
 
     epochs: int = 80
-    """One epoch is one pass over the unlabelled images, or over epoch_images of them; 0 fits both to their number."""
+    """One epoch is one pass over the unlabelled images (over the labelled ones where all are), or over epoch_images of
+    them; 0 fits both to their number."""
     batch_size: int = 8
     """Labelled images per process and step; as many unlabelled ones come on top."""
     total_batch_size: int | None = None

@@ -178,10 +178,10 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
 
 
 def _needed(method: Method, guides: Sequence[Guide], *, own_read: bool) -> list[Forward]:
-    """The forwards of which something is read: without guides the labelled images; the weak ones only where a guide
-    reads the student's own logits, or they are perturbed."""
+    """The forwards of which something is read: without guides the labelled images; the weak ones only where a guide,
+    perhaps another student's, reads this student's logits, or they are perturbed."""
     if not guides:
-        return [Forward(("labelled",))]
+        return [Forward(("labelled", "weak") if own_read else ("labelled",))]
     bare = [replace(f, views=tuple(v for v in f.views if v != "weak")) for f in method.forwards]
     return [f if own_read or f.perturb else b for f, b in zip(method.forwards, bare, strict=True)]
 

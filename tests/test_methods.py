@@ -235,6 +235,18 @@ def test_students_learn_as_they_would_alone(views):
     assert [logits.shape for logits in together.labelled] == [(2, CLASSES, 4, 4)] * 2
 
 
+def test_a_student_without_guides_still_says_what_another_one_reads(views):
+    torch.manual_seed(2)
+    first, second = OneConv(), OneConv()
+    guides = [[Saying("peer", second, threshold=0.0, reads=1)], []]
+    students = [SimpleNamespace(prepared=n, guides=g) for n, g in zip((first, second), guides, strict=True)]
+    views = views._replace(strong=views.strong[:1])
+    losses = step(students, views, method=FIXMATCH, supervised_loss=cross_entropy).losses
+    alone = run(first, views, FIXMATCH, Saying("peer", second, threshold=0.0))
+    torch.testing.assert_close(losses["peer/strong1"], alone["peer/strong1"])
+    torch.testing.assert_close(losses["loss"], alone["loss"] + cross_entropy(second(views.labelled), views.mask))
+
+
 def test_guides_are_asked_before_the_student_trains(views):
     network = OneConv()
     network.conv = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, CLASSES, 1))
