@@ -95,9 +95,7 @@ def scaling(rounds: int, gpu: bool) -> str:
     )
     if not gpu:
         parts.append(costs("Seconds per step of 8+8 on two threads, whole runs", "processes", process_costs(), "s"))
-    memory = [
-        (name, bank_bytes(Sizes(), d) / 2**20) for name, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    ]
+    memory = [("any", bank_bytes(Sizes()) / 2**20)]
     parts.append(costs("Two standing places for resnet50s, any N, computed", "precision", memory, "MiB"))
     return "\n\n".join(parts)
 

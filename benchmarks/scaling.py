@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from iterations import FILES, encoded_mask, made_up_data, our_batches
 from loading import encoded
-from steps import Ours, Sizes, made_up_batch, run_ours
+from steps import Ours, Sizes, made_up_batch, network_of, run_ours
 from timing import take_turns
 
 from prevmatch.models.frozen import tensors_of
@@ -55,10 +54,9 @@ def step_costs(base: Sizes, rounds: int) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def bank_bytes(sizes: Sizes, dtype: torch.dtype) -> int:
-    """What two standing places take on a device, however many versions the bank holds."""
-    ours = Ours(replace(sizes, capacity=1), dtype)
-    return 2 * pack(tensors_of(ours.network)).flat.numel()
+def bank_bytes(sizes: Sizes) -> int:
+    """What two standing places take on a device, however many versions the bank holds; raw, whatever the precision."""
+    return 2 * pack(tensors_of(network_of(sizes))).flat.numel()
 
 
 def loader_costs(sizes: Sizes, count: int) -> list[tuple[str, float]]:

@@ -139,7 +139,8 @@ class Step(NamedTuple):
     """Scalars: `loss` to be minimised, `supervised`, and per guide and output the loss `GUIDE/strong1` and so on, and
     the accepted share of the weak images' pixels, `GUIDE/mask_ratio`. Those of a second student begin with `2/`."""
     labelled: list[Tensor]
-    """What each student said of the labelled images: logits (B, C, H, W), without gradient."""
+    """What each student said of the labelled images: logits (B, C, h, w), not enlarged (they outlive the step, and
+    enlarged ones take much memory), without gradient."""
 
 
 def step(students: Sequence[Learner], views: Views, *, method: Method, supervised_loss: SupervisedLoss) -> Step:
@@ -163,18 +164,22 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
     losses, labelled = dict[str, Tensor](), []
     for number, (student, guides) in enumerate(zip(students, asked, strict=True)):
         labels = [_labels(guide, look, said, views) for guide, look in zip(guides, looks[number], strict=True)]
-        shown, targets = {}, {"feature": [whole.first(count) for whole in labels]}
+        pools, shown, targets = (
+            [views.pool(all_) for all_ in labels],
+            {},
+            {"feature": [x.first(count) for x in labels]},
+        )
         for i, view in enumerate(views.strong if guides else (), start=1):
-            shown[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, [views.pool(whole) for whole in labels])
+            shown[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools)
         answers = said[number] | _answers(student, plans[number], images | shown, mixed=True)
-        labelled.append(enlarge(answers["labelled"], views.labelled))
-        terms = {"supervised": supervised_loss(labelled[-1], views.mask)}
+        labelled.append(answers["labelled"].detach())
+        terms = {"supervised": supervised_loss(enlarge(answers["labelled"], views.labelled), views.mask)}
         terms |= _terms(method, guides, targets, answers, views)
         shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, targets["feature"], strict=True)}
         losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
         loss = _total(method, guides, terms)
         losses["loss"] = losses["loss"] + loss if number else loss
-    return Step(losses, [logits.detach() for logits in labelled])
+    return Step(losses, labelled)
 
 
 def _needed(method: Method, guides: Sequence[Guide], *, own_read: bool) -> list[Forward]:

@@ -70,7 +70,7 @@ class Student:
     def follow(self, logits: Tensor, mask: Tensor) -> None:
         """After an optimiser step that was taken: let average, statistics and guides follow.
 
-        logits (B, C, H, W): what the student said of the labelled images; mask (B, H, W): what is true of them.
+        logits (B, C, h, w): what the student said of the labelled images; mask (B, H, W): what is true of them.
         """
         followers = (self.versions.average, self.versions.confidence, *self.guides)
         for follower in followers:

@@ -55,7 +55,8 @@ class Guide:
         return self.label(images)
 
     def follow(self, logits: Tensor, mask: Tensor) -> None:
-        """Hear that an optimiser step was taken, and what the student said of the labelled images before it."""
+        """Hear that an optimiser step was taken, what the student said of the labelled images before it, logits
+        (B, C, h, w) of any resolution, and what is true of them, class ids (B, H, W)."""
 
     def facts(self, epoch: int) -> dict[str, Any]:
         """What is worth a place in the records before `epoch`; plain JSON values."""

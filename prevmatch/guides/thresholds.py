@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from prevmatch.config import IGNORE_INDEX, GuidanceConfig
+from prevmatch.models.segmenter import enlarge
 
 Accepts = Callable[[Tensor, Tensor], Tensor]
 """(class ids (B, H, W), confidence (B, H, W)) → bool (B, H, W)."""
@@ -61,10 +62,10 @@ class ClassConfidence:
 
     @torch.no_grad()
     def follow(self, logits: Tensor, mask: Tensor) -> None:
-        """Take in what the student said of labelled images: logits (B, C, H, W), class ids (B, H, W); no sync."""
+        """Take in what the student said of labelled images: logits (B, C, h, w), class ids (B, H, W); no sync."""
         known = mask != IGNORE_INDEX
         ids = mask.where(known, 0)
-        right = logits.softmax(dim=1).gather(1, ids.unsqueeze(1)).squeeze(1)
+        right = enlarge(logits, mask).softmax(dim=1).gather(1, ids.unsqueeze(1)).squeeze(1)
         sums = self.total.new_zeros(2, self.classes)
         sums[0].index_add_(0, ids.flatten(), (right * known).flatten().double())
         sums[1].index_add_(0, ids.flatten(), known.flatten().double())

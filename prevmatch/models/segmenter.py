@@ -42,7 +42,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def enlarge(logits: Tensor, images: Tensor) -> Tensor:
-    """Logits (B, C, h, w) at the size of images (B, 3, H, W)."""
+    """Logits (B, C, h, w) at the size of images (B, 3, H, W) or maps (B, H, W)."""
     # Contiguous: in channels_last a CPU's softmax over classes takes three times as long.
     return interpolate(logits.contiguous(), images.shape[-2:], mode="bilinear", align_corners=True)
 
