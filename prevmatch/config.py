@@ -7,13 +7,14 @@ reads; a `TrainConfig` is all of them. Arguments of single commands stand in `cl
 import dataclasses
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher"]
 Partner = Literal["independent", "batch", "reversed", "labelled"]
+DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
 ExportFormat = Literal["onnx", "torchscript", "torch_export"]
 MapKind = Literal["ids", "colour_map", "overlay"]
@@ -38,17 +39,22 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(Part):
-    """Widths of the DeepLabV3+ decoder."""
+    """Which decoder, and the widths of DeepLabV3+."""
 
+    decoder_kind: DecoderKind = "auto"
+    """DeepLabV3+ (`deeplab`), DPT for a plain ViT, whose width follows the encoder's (`dpt`), or a linear map of the
+    deepest feature (`linear`); `auto` is DPT for a plain ViT and DeepLabV3+ for any other encoder."""
     decoder_channels: int = 256
-    """Width of the ASPP branches and of the fusion convolutions."""
+    """Width of DeepLabV3+'s ASPP branches and fusion convolutions."""
     low_level_channels: int = 48
-    """Width to which the stride-4 feature is reduced."""
+    """Width to which DeepLabV3+ reduces the stride-4 feature."""
     atrous_rates: tuple[int, int, int] = (6, 12, 18)
-    """Dilations of the three 3×3 ASPP branches."""
+    """Dilations of DeepLabV3+'s three 3×3 ASPP branches."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        kinds = get_args(DecoderKind)
+        _check(self.decoder_kind in kinds, f"decoder_kind is {self.decoder_kind!r} but must be of {', '.join(kinds)}")
         for name in ("decoder_channels", "low_level_channels"):
             value = getattr(self, name)
             _check(isinstance(value, int) and 1 <= value <= 16_384, f"{name} is {value} but must lie in 1..16384")
@@ -60,7 +66,7 @@ class SegmenterConfig(DecoderConfig):
     """The architecture of a Segmenter and what is needed to use it; this is what `config.json` holds."""
 
     encoder: str
-    """Name of any timm encoder with features at strides 4 and 16."""
+    """Name of any timm encoder with features at strides 4 and 16, or of any plain ViT."""
     num_classes: int
     """Number of classes, without the ignored label 255."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -188,7 +194,7 @@ class SampleConfig(Part):
     """Resize every image and mask so that the long side has this many pixels; None keeps the files' size, 0 brings
     images that are mostly longer than 1536 to 1024. The model remembers it."""
     crop_size: int = 321
-    """Side of the square training crops in pixels; 0 fits it to the images."""
+    """Side of the square training crops in pixels, over a plain ViT a multiple of its patch; 0 fits it to the data."""
     scale_range: tuple[float, float] = (0.5, 2.0)
     """The long side is scaled to an integer drawn uniformly from this range times its length."""
     epoch_images: int = 0
@@ -265,9 +271,14 @@ class NetworkConfig(DecoderConfig):
     """What is trained."""
 
     encoder: str = "resnet50s"
-    """Any timm encoder with features at strides 4 and 16."""
+    """Any timm encoder with features at strides 4 and 16, or any plain ViT (vit_small_patch14_dinov2.lvd142m)."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
+    freeze_encoder: bool = False
+    """Train the decoder alone; the encoder stays as its weights are."""
+    gradient_checkpointing: bool = False
+    """Compute the encoder's blocks twice instead of keeping their values: less memory, about a third more time. A
+    frozen encoder keeps none anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)

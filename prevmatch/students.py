@@ -1,7 +1,7 @@
 """Students: the networks that train, each with its optimiser, its average if one is asked for, and its guides."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from prevmatch.average import Average
-from prevmatch.config import EMA_DECAY, OptimiserConfig, SegmenterConfig, TrainConfig
+from prevmatch.config import EMA_DECAY, DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
@@ -113,13 +113,16 @@ def build_network(config: TrainConfig, data: TrainingData, accelerator: Accelera
     """The network to train; with synchronised BatchNorm where several GPUs share a batch."""
     mean, std = encoder_statistics(config.encoder)
     architecture = SegmenterConfig(
-        encoder=config.encoder, num_classes=data.source.num_classes, decoder_channels=config.decoder_channels,
-        low_level_channels=config.low_level_channels, atrous_rates=config.atrous_rates, mean=mean, std=std,
+        encoder=config.encoder, num_classes=data.source.num_classes, mean=mean, std=std,
         class_names=data.source.class_names, palette=data.source.palette, eval_window=config.eval_window,
-        image_size=config.image_size,
+        image_size=config.image_size, **{field.name: getattr(config, field.name) for field in fields(DecoderConfig)},
     )  # fmt: skip
     with accelerator.local_main_process_first():  # one download per machine
         network = Segmenter(architecture, encoder_weights=config.encoder_weights)
+    if config.freeze_encoder:
+        network.freeze_encoder()
+    elif config.gradient_checkpointing:
+        network.checkpoint_encoder()
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # it raises on the CPU
         network = convert_sync_batchnorm(network)  # timm's: torch's own drops activations inside timm's BatchNorms
     if accelerator.device.type == "cpu":
@@ -129,11 +132,10 @@ def build_network(config: TrainConfig, data: TrainingData, accelerator: Accelera
 
 
 def build_optimizer(config: OptimiserConfig, network: Segmenter) -> torch.optim.Optimizer:
-    """SGD or AdamW, with one learning rate for the encoder and one for the decoder."""
-    groups = [
-        {"params": network.encoder.parameters(), "multiplier": 1.0},
-        {"params": network.decoder.parameters(), "multiplier": config.decoder_lr_multiplier},
-    ]
+    """SGD or AdamW, with one learning rate for the encoder, unless it is frozen, and one for the decoder."""
+    groups = [{"params": network.decoder.parameters(), "multiplier": config.decoder_lr_multiplier}]
+    if network.encoder_trains:
+        groups.insert(0, {"params": network.encoder.parameters(), "multiplier": 1.0})
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -1,1 +1,1 @@
-"""Networks: encoder (timm), decoder (DeepLabV3+), and the Segmenter that joins them."""
+"""Networks: encoder (timm), decoder (DeepLabV3+, DPT or linear), and the Segmenter that joins them."""

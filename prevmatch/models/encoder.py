@@ -1,8 +1,8 @@
-"""A timm encoder reduced to the two features that DeepLabV3+ reads: stride 4 and stride 16."""
+"""A timm encoder reduced to what a decoder reads: features at strides 4 and 16, or four of a plain ViT."""
 
 import logging
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from prevmatch.config import IMAGENET_MEAN, IMAGENET_STD
 from prevmatch.errors import CheckpointError, ConfigError
+from prevmatch.models.vit import ViTEncoder
 
 LOW_STRIDE, HIGH_STRIDE = 4, 16
 
@@ -27,31 +28,57 @@ PUBLISHED_XCEPTION = "xception65.published"
 """Xception-65 as the published COCO runs have it; `xception65` is timm's own."""
 
 
-def build_encoder(name: str, *, weights: str = "none") -> tuple[nn.Module, tuple[int, int]]:
-    """Return an encoder and the channels (c4, c16) of its features.
+def build_encoder(name: str, *, weights: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
+    """Return an encoder and the channels of its features: two, or four of a plain ViT (see `ViTEncoder`).
 
-    It maps images (B, 3, H, W) to [(B, c4, H/4, W/4), (B, c16, H/16, W/16)]. `weights` is "none", "timm" (downloads
-    the pretrained weights) or a file with timm's names (safetensors, or a .pth that is loaded weights-only).
-    Raises ConfigError for an unknown encoder or one without these strides, CheckpointError for an unfit file.
+    It maps images (B, 3, H, W) to [(B, c4, H/4, W/4), (B, c16, H/16, W/16)], or a ViT to four (B, c, h, w) on its
+    patch grid. `weights` is "none", "timm" (downloads the pretrained weights) or a file with timm's names
+    (safetensors, or a .pth that is loaded weights-only). Raises ConfigError for an unknown encoder or one without
+    these strides, CheckpointError for an unfit file.
     """
     if name == PUBLISHED_XCEPTION:
         encoder = _published_xception(weights)
         return encoder, tuple(encoder.feature_info.channels())
-    if not timm.is_model(name):
-        close = ", ".join(get_close_matches(name, timm.list_models(), 3, 0.5)) or "see timm.list_models()"
+    if not _is_known(name):
+        names = timm.list_pretrained() if "." in name else timm.list_models()  # with tags, or without
+        close = ", ".join(get_close_matches(name, names, 3, 0.5)) or "see timm.list_models()"
         raise ConfigError(f"encoder {name!r} is not known to timm {timm.__version__}; try: {close}")
+    if patch_size(name) > 1:
+        vit = ViTEncoder(_create(name, weights, num_classes=0, dynamic_img_size=True))
+        return vit, vit.channels
     encoder = _create(name, weights, features_only=True, out_indices=_feature_indices(name))
     return encoder, tuple(encoder.feature_info.channels())
 
 
+@cache
+def patch_size(name: str) -> int:
+    """Side in pixels of the patches of a plain ViT that takes images of any size; 1 for every other encoder."""
+    if not _is_known(name):
+        return 1
+    try:
+        with torch.device("meta"):
+            body: Any = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    except TypeError:  # what has no such argument is something else
+        return 1
+    strides = {info["reduction"] for info in body.feature_info}
+    return strides.pop() if len(strides) == 1 and hasattr(body, "blocks") else 1
+
+
 def encoder_statistics(name: str) -> tuple[RGB, RGB]:
     """Mean and standard deviation (RGB, range [0, 1]) of the images that the encoder's weights expect."""
-    if name == PUBLISHED_XCEPTION:
-        return IMAGENET_MEAN, IMAGENET_STD
-    pretrained = timm.get_pretrained_cfg(name)
+    pretrained = timm.get_pretrained_cfg(name) if _is_known(name) else None
     if pretrained is None:
         return IMAGENET_MEAN, IMAGENET_STD
     return cast(RGB, tuple(pretrained.mean)), cast(RGB, tuple(pretrained.std))
+
+
+def _is_known(name: str) -> bool:
+    """Whether timm has this encoder and, where one is given, this tag of its weights."""
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that there is not
+        return False
+    return timm.is_model(name)
 
 
 def _feature_indices(name: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -13,10 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from prevmatch.config import PredictConfig, SegmenterConfig
+from prevmatch.config import DecoderKind, PredictConfig, SegmenterConfig
 from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.models.deeplab import DeepLabV3PlusDecoder
+from prevmatch.models.dpt import DPTDecoder
 from prevmatch.models.encoder import build_encoder
+from prevmatch.models.linear import LinearDecoder
 from prevmatch.models.saved import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
@@ -47,6 +50,39 @@ def enlarge(logits: Tensor, images: Tensor) -> Tensor:
     return interpolate(logits.contiguous(), images.shape[-2:], mode="bilinear", align_corners=True)
 
 
+def _decoder_kind(config: SegmenterConfig, channels: Sequence[int]) -> DecoderKind:
+    """The decoder that the settings mean; raises ConfigError for one that cannot read the encoder's features."""
+    fitting: DecoderKind = "dpt" if len(channels) == 4 else "deeplab"
+    if config.decoder_kind in ("auto", fitting):
+        return fitting
+    if config.decoder_kind != "linear":
+        features = (
+            "features at one stride only" if fitting == "dpt" else "features at strides 4 and 16, is no plain ViT"
+        )
+        raise ConfigError(
+            f"decoder_kind is {config.decoder_kind} but encoder {config.encoder!r} has {features}; choose {fitting}, "
+            "linear or another encoder"
+        )
+    return "linear"
+
+
+def _build_decoder(config: SegmenterConfig, channels: Sequence[int]) -> nn.Module:
+    """The decoder of that kind for features of so many channels, shallow to deep."""
+    if config.decoder_kind == "dpt":
+        return DPTDecoder(channels, config.num_classes)
+    if config.decoder_kind == "linear":
+        return LinearDecoder(channels[-1], config.num_classes)
+    low, high = channels
+    return DeepLabV3PlusDecoder(
+        low,
+        high,
+        config.num_classes,
+        channels=config.decoder_channels,
+        low_channels=config.low_level_channels,
+        rates=config.atrous_rates,
+    )
+
+
 class Segmenter(nn.Module):
     """A semantic segmentation network over any timm encoder.
 
@@ -59,22 +95,16 @@ class Segmenter(nn.Module):
 
     def __init__(self, config: SegmenterConfig, *, encoder_weights: str = "none"):
         super().__init__()
-        self.config = config
+        self.encoder, channels = build_encoder(config.encoder, weights=encoder_weights)
+        self.encoder_trains = True
+        self.config = config = replace(config, decoder_kind=_decoder_kind(config, channels))
+        self.decoder = _build_decoder(config, channels)
         # On the device with the network: made anew for each batch they would make the host wait for the copy.
         self.register_buffer("pixel_mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
-        self.encoder, (low, high) = build_encoder(config.encoder, weights=encoder_weights)
-        self.decoder = DeepLabV3PlusDecoder(
-            low,
-            high,
-            config.num_classes,
-            channels=config.decoder_channels,
-            low_channels=config.low_level_channels,
-            rates=config.atrous_rates,
-        )
 
     def forward(self, images: Tensor, perturb: Perturbation | None = None, *, enlarged: bool = True) -> Tensor:
-        """Map normalised images (B, 3, H, W) to logits (B, C, H, W), or (B, C, about H/4, about W/4) if not enlarged.
+        """Map normalised images (B, 3, H, W) to logits (B, C, H, W), or as small as the decoder has them.
 
         `perturb` changes the encoder's features before the decoder sees them. What it adds to the batch (a second copy
         with channels dropped, say) passes the decoder with the rest, so that BatchNorm sees all of it together.
@@ -84,6 +114,30 @@ class Segmenter(nn.Module):
             features = perturb(features)
         logits = self.decoder(*features)
         return enlarge(logits, images) if enlarged else logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch train mode on or off; a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if not self.encoder_trains:
+            self.encoder.eval()
+        return self
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is from now on: without gradients, in eval mode."""
+        self.encoder_trains = False
+        self.encoder.eval().requires_grad_(False)
+
+    def checkpoint_encoder(self) -> None:
+        """Compute the encoder's blocks a second time in the backward pass instead of keeping their values.
+
+        Raises ConfigError where that would change the result.
+        """
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.encoder.modules()):
+            raise ConfigError(
+                f"gradient_checkpointing would move the BatchNorm statistics of encoder {self.config.encoder!r} twice "
+                "in a step; leave it out, or choose an encoder without BatchNorm (a ViT, ConvNeXt)"
+            )
+        self.encoder.set_grad_checkpointing(True)  # type: ignore[operator]
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map RGB images (B, 3, H, W), uint8 or float in [0, 255], to what the encoder was trained on.

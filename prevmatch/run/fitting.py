@@ -8,11 +8,12 @@ import numpy as np
 from prevmatch.config import TrainConfig
 from prevmatch.data.reading import open_cell
 from prevmatch.data.sources import TrainingData
-from prevmatch.errors import DataError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method
+from prevmatch.models.encoder import patch_size
 
 EPOCHS, JOINS = 50, 25
-SMALLEST_CROP, LARGEST_CROP = 65, 513
+SMALLEST_CROP, LARGEST_CROP, LARGEST_OF_PATCHES = 65, 513, 518
 LONGEST_SIDE, FITTED_SIDE = 1536, 1024
 
 
@@ -32,15 +33,18 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
     published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times. The learning rate is the
     published .001 for long schedules; for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best
-    mIoU 46.8 against 43.7 at .002 and 42.4 at .001). AdamW has 3e-4.
+    mIoU 46.8 against 43.7 at .002 and 42.4 at .001). AdamW has 3e-4, or 5e-6 over a plain ViT (UniMatch V2), whose
+    crops are multiples of its patch; raises ConfigError for crops and windows that are not.
     """
+    patch = patch_size(config.encoder)
     width, height = median_size(data)
     if config.image_size == 0:
         config = dataclasses.replace(config, image_size=FITTED_SIDE if max(width, height) > LONGEST_SIDE else None)
     if config.crop_size == 0:
         scale = config.image_size / max(width, height) if config.image_size else 1
-        side = 16 * int(0.9 * scale * min(width, height) / 16) + 1  # whole strides of the encoder, and one pixel
-        config = dataclasses.replace(config, crop_size=max(SMALLEST_CROP, min(side, LARGEST_CROP)))
+        config = dataclasses.replace(config, crop_size=fitted_crop(0.9 * scale * min(width, height), patch))
+    for name in ("crop_size", "eval_window"):
+        require_whole_patches(name, getattr(config, name), patch, config.encoder)
     if config.epochs == 0:
         steps = max(5_000, min(10 * len(data.epoch_rows), 100_000))
         per_step = config.batch_size * processes * config.gradient_accumulation_steps
@@ -51,8 +55,26 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         config = dataclasses.replace(config, bank_interval=max(1, config.epochs // JOINS))
     if config.lr == 0:
         short = steps_of(config, data, processes) < 20_000
-        config = dataclasses.replace(config, lr=3e-4 if config.optimizer == "adamw" else 0.004 if short else 0.001)
+        adamw = 5e-6 if patch > 1 else 3e-4
+        config = dataclasses.replace(config, lr=adamw if config.optimizer == "adamw" else 0.004 if short else 0.001)
     return config
+
+
+def fitted_crop(side: float, patch: int) -> int:
+    """A crop of about that side: whole strides of the encoder and one pixel, or whole patches of a plain ViT."""
+    if patch == 1:
+        return max(SMALLEST_CROP, min(16 * int(side / 16) + 1, LARGEST_CROP))
+    return patch * max(-(-SMALLEST_CROP // patch), min(int(side / patch), LARGEST_OF_PATCHES // patch))
+
+
+def require_whole_patches(name: str, side: int | None, patch: int, encoder: str) -> None:
+    """Raise ConfigError if a side in pixels is no multiple of the encoder's patch."""
+    if side is not None and side % patch:
+        below = side // patch * patch
+        near = f"{below} or {below + patch}" if below else f"{patch}"
+        raise ConfigError(
+            f"{name} is {side} but must be a multiple of {patch}, the patch of encoder {encoder!r}; set {near}"
+        )
 
 
 def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:

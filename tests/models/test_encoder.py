@@ -51,14 +51,19 @@ def test_pickled_code_is_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_unknown_encoder_gets_suggestions():
-    with pytest.raises(ConfigError, match="resnet50s"):
-        build_encoder("resnet50x")
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("resnet50x", "resnet50s"), ("vit_small_patch14_dinov2.lvd142", "vit_small_patch14_dinov2.lvd142m")],
+)
+def test_unknown_encoder_or_tag_gets_suggestions(wrong, right):
+    with pytest.raises(ConfigError, match=right):
+        build_encoder(wrong)
+    assert encoder_statistics(wrong)[0] == (0.485, 0.456, 0.406)  # whoever asks first
 
 
 def test_encoder_without_the_strides_is_refused():
-    with pytest.raises(ConfigError, match="vit_tiny_patch16_224"):
-        build_encoder("vit_tiny_patch16_224")
+    with pytest.raises(ConfigError, match="beit_base_patch16_224"):
+        build_encoder("beit_base_patch16_224")
 
 
 def test_hub_that_cannot_be_reached_names_the_way_out(monkeypatch):
