@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 TAPS_OF_24 = (4, 11, 17, 23)
 """Of a ViT-L, as DINOv2 and UniMatch V2 have it; in other depths the four blocks lie evenly."""
+FEWEST = 3
+"""Patches along a side: DPT halves the grid once, and an export takes a side of 1 for a case of its own."""
 
 
 class ViTEncoder(nn.Module):
@@ -43,6 +46,8 @@ def tapped_blocks(depth: int) -> tuple[int, ...]:
 
 
 def nearest_multiple(side: int, patch: int) -> int:
-    """The multiple of the patch, at least one, that is nearest to a side; the larger one of two."""
-    # (side + patch // 2) // patch, and 1 where that is 0: no max(), which an export with free sizes cannot keep.
-    return (side + patch // 2) // patch * patch + patch * (side < patch - patch // 2)
+    """The multiple of the patch that is nearest to a side, the larger one of two; at least FEWEST patches."""
+    patches: Any = (side + patch // 2) // patch  # a tensor where TorchScript traces, a symbol in an export
+    # Neither is max(), by which an export with free sizes would take the answer for this size as that for all.
+    larger = patches.clamp(min=FEWEST) if isinstance(patches, Tensor) else torch.sym_max(patches, FEWEST)
+    return larger * patch

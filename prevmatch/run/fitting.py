@@ -11,6 +11,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method
 from prevmatch.models.encoder import patch_size
+from prevmatch.models.vit import FEWEST, nearest_multiple
 
 EPOCHS, JOINS = 50, 25
 SMALLEST_CROP, LARGEST_CROP, LARGEST_OF_PATCHES = 65, 513, 518
@@ -68,10 +69,10 @@ def fitted_crop(side: float, patch: int) -> int:
 
 
 def require_whole_patches(name: str, side: int | None, patch: int, encoder: str) -> None:
-    """Raise ConfigError if a side in pixels is no multiple of the encoder's patch."""
-    if side is not None and side % patch:
+    """Raise ConfigError if a side in pixels is not what the encoder sees: a multiple of its patch."""
+    if patch > 1 and side is not None and side != nearest_multiple(side, patch):
         below = side // patch * patch
-        near = f"{below} or {below + patch}" if below else f"{patch}"
+        near = f"{below} or {below + patch}" if below >= FEWEST * patch else f"{FEWEST * patch}"
         raise ConfigError(
             f"{name} is {side} but must be a multiple of {patch}, the patch of encoder {encoder!r}; set {near}"
         )

@@ -69,7 +69,7 @@ def test_blocks_are_tapped_evenly():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("side", "multiple"), [(1, 14), (6, 14), (7, 14), (20, 14), (21, 28), (28, 28), (513, 518)])
+@pytest.mark.parametrize(("side", "multiple"), [(1, 42), (42, 42), (48, 42), (49, 56), (513, 518)])
 def test_nearest_multiple_of_a_patch(side, multiple):
     assert nearest_multiple(side, 14) == multiple
 
@@ -80,13 +80,13 @@ def test_logits_have_the_images_size_whatever_the_patch(model, size):
 
 
 def test_whole_patches_are_seen_as_they_are(model):
-    images = torch.randn(1, 3, 32, 48)
+    images = torch.randn(1, 3, 64, 48)
     seen = []
     model.encoder.body.patch_embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     features = model.encoder(images)
     assert torch.equal(seen[0], images)
-    assert [tuple(feature.shape[-2:]) for feature in features] == [(2, 3)] * 4
-    assert model.decoder(*features).shape[-2:] == (16, 24)
+    assert [tuple(feature.shape[-2:]) for feature in features] == [(4, 3)] * 4
+    assert model.decoder(*features).shape[-2:] == (32, 24)
 
 
 def test_every_parameter_gets_a_gradient_with_channels_dropped_and_blocks_computed_twice(model):
@@ -134,9 +134,9 @@ def test_frozen_encoder_stays_in_eval_mode_without_gradients(model):
 @pytest.mark.parametrize("encoder", ["test_vit", "test_resnet"])
 def test_linear_decoder_maps_the_deepest_feature(encoder):
     model = Segmenter(dataclasses.replace(CONFIG, encoder=encoder, decoder_kind="linear")).eval()
-    images = torch.randn(1, 3, 48, 32)
-    assert model(images, enlarged=False).shape == (1, 3, 3, 2)
-    assert model(images).shape == (1, 3, 48, 32)
+    images = torch.randn(1, 3, 48, 64)
+    assert model(images, enlarged=False).shape == (1, 3, 3, 4)
+    assert model(images).shape == (1, 3, 48, 64)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_weights_come_from_a_file(tmp_path):
     assert all(torch.equal(tensor, state[name.removeprefix("body.")]) for name, tensor in encoder.state_dict().items())
 
 
-VIT = dataclasses.replace(TINY, encoder="test_vit", crop_size=32, optimizer="adamw", lr=1e-3, method="prevmatch")
+VIT = dataclasses.replace(TINY, encoder="test_vit", crop_size=48, optimizer="adamw", lr=1e-3, method="prevmatch")
 
 
 @pytest.mark.parametrize("changes", [{}, {"freeze_encoder": True, "score": "ema"}, {"gradient_checkpointing": True}])
@@ -192,7 +192,7 @@ def new_encoder(config):
 
 @pytest.mark.parametrize(
     ("name", "side", "remedy"),
-    [("crop_size", 33, "32 or 48"), ("eval_window", 50, "48 or 64"), ("crop_size", 9, "16")],
+    [("crop_size", 49, "48 or 64"), ("eval_window", 70, "64 or 80"), ("crop_size", 9, "48")],
 )
 def test_sides_that_cut_patches_are_refused_before_training(tiny_data, tmp_path, name, side, remedy):
     with pytest.raises(ConfigError, match=f"{name} is {side} but must be a multiple of 16.*set {remedy}"):
