@@ -1,6 +1,6 @@
 """A plain ViT of timm (DINOv2, DINOv3, SigLIP, MAE …) as an encoder: four of its blocks' outputs as feature maps."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def tapped_blocks(depth: int) -> tuple[int, ...]:
 
 def nearest_multiple(side: int, patch: int) -> int:
     """The multiple of the patch that is nearest to a side, the larger one of two; at least FEWEST patches."""
-    patches: Any = (side + patch // 2) // patch  # a tensor where TorchScript traces, a symbol in an export
+    patches = cast(Any, (side + patch // 2) // patch)  # a tensor where TorchScript traces, a symbol in an export
     # Neither is max(), by which an export with free sizes would take the answer for this size as that for all.
-    larger = patches.clamp(min=FEWEST) if isinstance(patches, Tensor) else torch.sym_max(patches, FEWEST)
+    larger: Any = patches.clamp(min=FEWEST) if isinstance(patches, Tensor) else torch.sym_max(patches, FEWEST)
     return larger * patch
