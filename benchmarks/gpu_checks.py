@@ -23,7 +23,6 @@ from prevmatch.guides.previous import Previous
 from prevmatch.loop import follow, supervised_loss_of, update, views_of
 from prevmatch.losses import cross_entropy
 from prevmatch.methods import METHODS, Forward, Method, method_of, step
-
 from prevmatch.run.faults import Watch
 from prevmatch.run.swap import pack
 from prevmatch.students import Student, build_student
@@ -76,8 +75,10 @@ def student_of(config: TrainConfig, accelerator: Accelerator, *, members: int = 
         *_, classifier = (m for m in student.network.decoder.modules() if isinstance(m, torch.nn.Conv2d))
         classifier.weight.mul_(20)
     for guide in student.guides:
-        guide.weight = 0.5 if isinstance(guide, Previous) else 1.0
-        for _ in range(members if isinstance(guide, Previous) else 0):
+        if not isinstance(guide, Previous):
+            continue
+        guide.weight = 0.5
+        for _ in range(members):
             earlier = deepcopy(student.network)
             with torch.no_grad():
                 for p in earlier.parameters():
@@ -165,6 +166,8 @@ def moved(thing: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 def one_step(config: TrainConfig, given: Views, accelerator: Accelerator, *, double: bool = False) -> Said:
     """Loss and gradient of a step from the same weights, bank and views."""
+    if accelerator.scaler is not None:
+        accelerator.scaler._init_scale = 256.0  # a run would come down to a scale that fits; here one step must
     student = student_of(config, accelerator)
     if double:
         student.network.double()
@@ -319,21 +322,22 @@ def check_swap(options: argparse.Namespace) -> Iterator[Line]:
         f"{worst:.1e} from those loaded plainly; pinned: {pinned}", "≤ 1e-6; pinned", worst <= 1e-6 and pinned == GPU,
         {"worst": worst, "pinned": pinned},
     )  # fmt: skip
-    members = list(guide.bank._models)
+    versions = list(guide.bank._models)
     wait()
     started, rounds = time.perf_counter(), 40
     for r in range(rounds):
-        guide.swap.start(members[r % len(members)])
-        guide.swap.fetch(members[r % len(members)])
+        guide.swap.start(versions[r % len(versions)])
+        guide.swap.fetch(versions[r % len(versions)])
     wait()
     seconds = (time.perf_counter() - started) / rounds
-    size = members[0].flat.numel()
+    size = versions[0].flat.numel()
     yield Line(
-        f"copy of a previous model, {size / 2**20:.0f} MiB", f"{1e3 * seconds:.2f} ms, {size / seconds / 1e9:.1f} GB/s",
+        f"copy of a previous model, {size / 2**20:.0f} MiB",
+        f"{1e3 * seconds:.2f} ms, {size / seconds / 1e9:.1f} GB/s",
         "", None, {"seconds": seconds, "bytes": size},
     )  # fmt: skip
     if GPU:
-        del student, guide, members, drawn
+        del student, guide, members, versions, drawn
         sizes = Sizes(crop=129, batch=2) if options.small else Sizes(crop=321, batch=8)
         with torch.enable_grad():
             rows = swapping.benchmark(sizes, 8, torch.bfloat16)
@@ -389,5 +393,3 @@ def check_compile(options: argparse.Namespace) -> Iterator[Line]:
         f"{1e3 * times[0]:.1f} and {1e3 * times[1]:.1f} ms, {times[0] / times[1]:.2f} ×; compiled in {took:.0f} s",
         "", None, {"plain": times[0], "compiled": times[1], "compiling": took},
     )  # fmt: skip
-
-

@@ -51,8 +51,8 @@ SECTIONS = {
     "speed_dinov2": Section("gpu_speed.speed_dinov2", 5, 60),
     # Deterministic products of matrices need this before the first of them.
     "resume": Section("gpu_runs.check_resume", 30, 75, {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),
-    "ddp": Section("gpu_runs.check_ddp", 20, 70),
-    "camvid": Section("gpu_runs.camvid", 60, 120),
+    "ddp": Section("gpu_runs.check_ddp", 20, 95),
+    "camvid": Section("gpu_runs.camvid", 60, 125),
     "compile": Section("gpu_checks.check_compile", 50, 120),
 }
 
@@ -69,7 +69,7 @@ class Line:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A section that ended without its end; the process that ran it is no longer to be used."""
 
 
@@ -86,25 +86,25 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def run(self, name: str, limit: float, show: Any) -> None:
-        """Run a section and hand its lines to `show` as they come; raises Failed with one line of why."""
+        """Run a section and hand its lines to `show` as they come; raises FailedError with one line of why."""
         deadline = time.monotonic() + limit
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(name + "\n")
             self.process.stdin.flush()
         except OSError as error:
-            raise Failed(f"its process is gone ({error})") from error
+            raise FailedError(f"its process is gone ({error})") from error
         while True:
             try:
                 message = json.loads(self.said.get(timeout=max(0.1, deadline - time.monotonic())))
             except queue.Empty as error:
-                raise Failed(f"took longer than {limit:.0f} s and was ended") from error
+                raise FailedError(f"took longer than {limit:.0f} s and was ended") from error
             if message["kind"] == "line":
                 show(Line(**message["line"]))
             elif message["kind"] == "failed":
-                raise Failed(message["why"])
+                raise FailedError(message["why"])
             elif message["kind"] == "gone":
-                raise Failed(f"its process died (status {self.process.wait()})")
+                raise FailedError(f"its process died (status {self.process.wait()})")
             else:
                 return
 
@@ -168,7 +168,8 @@ def main(options: argparse.Namespace, arguments: list[str]) -> int:
     log = (options.output_dir / f"{options.name or 'gpu'}.log").open("w")
     print("      | what | found | expected", flush=True)
     for name in options.only:
-        section, lines, began = SECTIONS[name], [], time.monotonic()
+        section, began = SECTIONS[name], time.monotonic()
+        lines: list[dict[str, Any]] = []
         left = 60 * options.minutes - (began - started)
         found: dict[str, Any] = {"lines": lines}
         content["sections"][name] = found
@@ -186,7 +187,7 @@ def main(options: argparse.Namespace, arguments: list[str]) -> int:
             worker = worker or Worker(arguments, section.environment, log)
             try:
                 worker.run(name, min(section.limit if not options.small else 600, left), show)
-            except Failed as error:
+            except FailedError as error:
                 found["failed"] = str(error)
                 worker.end()
                 worker = None
@@ -211,7 +212,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8, help="sections that no longer fit are skipped")
     parser.add_argument("--only", nargs="+", default=list(SECTIONS), choices=list(SECTIONS), metavar="SECTION")
-    parser.add_argument("--output_dir", "--output", type=Path, default=FOLDER / "gpu", help="for NAME.json and the log")
+    parser.add_argument(
+        "--output_dir", "--output", type=Path, default=FOLDER / "gpu", help="for NAME.json and the log"
+    )
     parser.add_argument("--name", help="NAME; the device's name where nothing is said")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny sizes, as a rehearsal")
@@ -227,6 +230,7 @@ if __name__ == "__main__":
     given = parsed(sys.argv[1:])
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # also where nothing is installed
     )
