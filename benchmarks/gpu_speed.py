@@ -4,6 +4,7 @@ import argparse
 import gc
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -300,13 +301,19 @@ def bound(what: str, contestant: Contestant) -> Line:
             contestant.run(round_)
         host = (time.perf_counter() - began) / DIFFERENT
         whole = watch.seconds() / DIFFERENT
-        kernels = kernels_of(contestant) if GPU else {"conv": (whole, 1)}
+        kernels: dict[str, tuple[float, float]] = {}
+        try:
+            kernels = kernels_of(contestant) if GPU else {}
+        except Exception:  # a machine that lets nobody look; the times stand
+            traceback.print_exc()
     busy = sum(seconds for seconds, _ in kernels.values())
     count = sum(number for _, number in kernels.values())
     copies = sum(s for name, (s, _) in kernels.items() if name.lower().startswith(("memcpy", "memset")))
     products = sum(s for name, (s, _) in kernels.items() if any(word in name.lower() for word in ARITHMETIC))
     rest = busy - copies - products
-    if busy < 0.8 * whole:
+    if not kernels:
+        verdict = "not known, kernels were not listed"
+    elif busy < 0.8 * whole:
         verdict = "launches: the device waits for the host"
     else:
         verdict = "arithmetic: convolutions and products" if products > rest + copies else "bytes: everything else"
