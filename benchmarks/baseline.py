@@ -124,6 +124,23 @@ def plain_pixel_loss(logits: Tensor, labels: Tensor, confidence: Tensor, ignore:
     return loss.sum() / (ignore != IGNORE).sum().item()
 
 
+def plain_supervised_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    labelled: dict[str, Tensor],
+    *,
+    autocast: AbstractContextManager,
+) -> dict[str, float]:
+    """One iteration on the labelled images alone."""
+    with autocast:
+        logits = network(labelled["image"])
+    loss = cross_entropy(full(logits), labelled["mask"], ignore_index=IGNORE)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss.item()}
+
+
 def plain_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from baseline import plain_step
+from baseline import plain_step, plain_supervised_step
 from timing import Apart, Row, compare, spread, take_turns
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.itself import itself
 from prevmatch.guides.previous import previous
 from prevmatch.losses import cross_entropy
-from prevmatch.methods import PREVMATCH, UNIMATCH, step
+from prevmatch.methods import PREVMATCH, SUPERVISED, UNIMATCH, step
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.convolutions import quicken
@@ -114,13 +114,15 @@ class Ours:
                 others.swap = Swap(torch.device("cpu"))  # type: ignore[attr-defined]
             self.guides[n] = [own, others]
 
-    def __call__(self, round_: int, n: int = 0, batch: dict | None = None) -> None:
-        """One iteration with n previous models (0: UniMatch), views included."""
+    def __call__(self, round_: int, n: int | None = 0, batch: dict | None = None) -> None:
+        """One iteration with n previous models (0: UniMatch, None: supervised), views included."""
         batch = dict(batch or made_up_batch(self.sizes, round_))
-        views = build_views(batch, 2, seed=0, normalize=self.network.normalize, partner=self.partner)
-        student = SimpleNamespace(prepared=self._float, guides=self.guides[n])
+        method = SUPERVISED if n is None else PREVMATCH if n else UNIMATCH
+        normalize = self.network.normalize
+        views = build_views(batch, method.strong_views, seed=0, normalize=normalize, partner=self.partner)
+        student = SimpleNamespace(prepared=self._float, guides=[] if n is None else self.guides[n])
         with autocast_of(self.dtype):
-            said = step([student], views, method=PREVMATCH if n else UNIMATCH, supervised_loss=cross_entropy)
+            said = step([student], views, method=method, supervised_loss=cross_entropy)
         said.losses["loss"].backward()
         for group in self.optimizer.param_groups:
             group["lr"] = 1e-4
@@ -156,8 +158,12 @@ class Plain:
         unlabelled = {"weak": views.weak[: self.sizes.batch], "ignore": ignore, **strong, **boxes}
         return {"image": views.labelled, "mask": views.mask}, unlabelled, unlabelled
 
-    def __call__(self, round_: int, n: int = 0, streams: tuple[dict, dict, dict] | None = None) -> None:
-        """One iteration with n previous models (0: UniMatch)."""
+    def __call__(self, round_: int, n: int | None = 0, streams: tuple[dict, dict, dict] | None = None) -> None:
+        """One iteration with n previous models (0: UniMatch, None: supervised)."""
+        if n is None:
+            labelled = (streams or self.streams(round_))[0]
+            plain_supervised_step(self.network, self.optimizer, labelled, autocast=autocast_of(self.dtype))
+            return
         chosen = np.random.default_rng(round_).choice(self.sizes.capacity, n, replace=False)
         plain_step(
             self.network, self.optimizer, *(streams or self.streams(round_)),

@@ -13,10 +13,11 @@ NONE = "No GPU was at hand: swapping, waits and device memory are not measured.\
 
 def benchmark(sizes: Sizes, rounds: int, dtype: torch.dtype) -> list[Row]:
     """Rows for a step with three previous models; raises RuntimeError, from torch, where the host waits in a step."""
-    batches = {r: made_up_batch(sizes, r) for r in range(rounds + 1)}
+    warm = 3
+    batches = {r: made_up_batch(sizes, r) for r in range(rounds + warm)}
     swapped, resident = Ours(sizes, dtype), Ours(sizes, dtype, bank_type=BankOnDevice)
     runs = {"resident": partial(run_ours, resident, 3, batches), "swapped": partial(run_ours, swapped, 3, batches)}
-    seconds = take_turns(dict(runs), rounds, warm=3)
+    seconds = take_turns(dict(runs), rounds, warm=warm)
     over = 100 * (seconds["swapped"] / seconds["resident"] - 1)
     torch.cuda.set_sync_debug_mode("error")
     swapped(0, 3, batches[0])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -138,9 +138,17 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
         "processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    """Its version; empty where it runs from a checkout that was not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _commit() -> str:
