@@ -43,12 +43,12 @@ class Section:
 SECTIONS = {
     "machine": Section("gpu_speed.machine", 10, 40),
     "views": Section("gpu_checks.check_views", 4, 30),
-    "step": Section("gpu_checks.check_step", 20, 60),
-    "waits": Section("gpu_checks.check_waits", 8, 40),
-    "swap": Section("gpu_checks.check_swap", 10, 40),
-    "speed_321": Section("gpu_speed.speed_321", 50, 80),
+    "step": Section("gpu_checks.check_step", 32, 60),
+    "waits": Section("gpu_checks.check_waits", 60, 120),
+    "swap": Section("gpu_checks.check_swap", 30, 60),
+    "speed_321": Section("gpu_speed.speed_321", 72, 100),
     "speed_801": Section("gpu_speed.speed_801", 60, 100),
-    "speed_dinov2": Section("gpu_speed.speed_dinov2", 5, 60),
+    "speed_dinov2": Section("gpu_speed.speed_dinov2", 70, 120),
     # Deterministic products of matrices need this before the first of them.
     "resume": Section("gpu_runs.check_resume", 30, 75, {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),
     "ddp": Section("gpu_runs.check_ddp", 20, 95),
