@@ -295,20 +295,20 @@ class OptimiserConfig(Part):
     says so."""
     gradient_accumulation_steps: int = 1
     """Batches per optimiser step."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum (as published), or AdamW."""
+    optimizer: Literal["auto", "sgd", "adamw"] = "sgd"
+    """SGD with momentum (as published), or AdamW; `auto` is AdamW for a plain ViT and SGD for any other encoder."""
     lr: float = 0.001
-    """Base learning rate of the encoder; 0 fits it to optimiser and length of the schedule."""
+    """Base learning rate of the encoder; 0 fits it to encoder, optimiser and length of the schedule."""
     decoder_lr_multiplier: float = 10.0
-    """The decoder's learning rate is lr times this."""
+    """The decoder's learning rate is lr times this; 0 is 40 for a plain ViT (UniMatch V2) and 10 for any other."""
     lr_schedule: Literal["poly", "cosine"] = "poly"
     """How the learning rate falls to 0: by the published polynomial of power 0.9, or along half a cosine."""
     warmup_steps: int = 0
     """Optimiser steps over which the learning rate rises from 0."""
     momentum: float = 0.9
     """Momentum of SGD."""
-    weight_decay: float = 1e-4
-    """Weight decay of every parameter; AdamW's is usually larger (0.01)."""
+    weight_decay: float | None = 1e-4
+    """Weight decay of every parameter; None is 0.01 for AdamW and 0.0001 for SGD."""
     supervised_loss: Literal["ce", "ohem"] = "ce"
     """Loss of the labelled images: cross-entropy, or the same over hard examples."""
     ohem_threshold: float = 0.7
@@ -322,9 +322,11 @@ class OptimiserConfig(Part):
         super().__post_init__()
         _at_least(self, 1, "gradient_accumulation_steps")
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
-        _at_least(self, 0, "epochs", "lr", "warmup_steps", "momentum", "weight_decay", "ohem_min_kept", "seed")
+        _at_least(
+            self, 0, "epochs", "lr", "decoder_lr_multiplier", "warmup_steps", "momentum", "ohem_min_kept", "seed"
+        )
+        _at_least(self, 0, "weight_decay", or_none=True)
         _share(self, "ohem_threshold")
-        _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

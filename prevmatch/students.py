@@ -136,6 +136,7 @@ def build_optimizer(config: OptimiserConfig, network: Segmenter) -> torch.optim.
     groups = [{"params": network.decoder.parameters(), "multiplier": config.decoder_lr_multiplier}]
     if network.encoder_trains:
         groups.insert(0, {"params": network.encoder.parameters(), "multiplier": 1.0})
+    assert config.weight_decay is not None  # fitted by now
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
