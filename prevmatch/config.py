@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "unimatch_v2"]
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -22,9 +22,6 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 IGNORE_INDEX = 255
 """The class id of pixels that do not count."""
-
-EMA_DECAY = 0.99
-"""Cap of an average's decay where `ema_decay` is left open: it spans 100 steps, which suits short schedules."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -217,10 +214,10 @@ class GuidanceConfig(Part):
     """How the unlabelled images are used."""
     previous_guidance: bool = False
     """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
-    partner: Partner = "independent"
-    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), the one before
-    it in the batch or the batch in `reversed` order (as in UniMatch V2), both faster, or a labelled one with its
-    mask."""
+    partner: Partner | None = None
+    """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
+    it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
+    the method has: reversed for unimatch_v2, else independent."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -234,7 +231,7 @@ class GuidanceConfig(Part):
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
-    mean_teacher has one, with 0.99."""
+    mean_teacher and unimatch_v2 have one, with 0.99 and 0.996, which span 100 and 250 steps."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"

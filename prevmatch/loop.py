@@ -120,7 +120,7 @@ def build_loaders(
         scale_range=config.scale_range,
         seed=config.seed,
         unlabelled=method.uses_unlabelled,
-        partners=config.partner == "independent",
+        partners=method.partner == "independent",
         num_workers=config.num_workers,
         epoch_images=config.epoch_images,
     )
@@ -145,7 +145,7 @@ def supervised_loss_of(config: OptimiserConfig) -> SupervisedLoss:
 def views_of(batch: dict, method: Method, student: Student, config: TrainConfig) -> Views:
     """What the step sees of a batch."""
     normalize = student.network.normalize
-    return build_views(batch, method.strong_views, seed=config.seed, normalize=normalize, partner=config.partner)
+    return build_views(batch, method.strong_views, seed=config.seed, normalize=normalize, partner=method.partner)
 
 
 def begin_epoch(students: Sequence[Student], state: TrainState) -> dict:

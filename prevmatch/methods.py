@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, nll_loss
 
-from prevmatch.config import GuidanceConfig
+from prevmatch.config import GuidanceConfig, Partner
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
 from prevmatch.guides.previous import previous
@@ -31,6 +31,24 @@ SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 def with_dropped_channels(features: list[Tensor], *, probability: float) -> list[Tensor]:
     """Beside the features themselves, the same with channels dropped (UniMatch's feature perturbation)."""
     return [torch.cat([feature, dropout2d(feature, probability)]) for feature in features]
+
+
+def with_complementary_channels(features: list[Tensor]) -> list[Tensor]:
+    """Half of the channels, doubled, for the first half of the images, and the other half for the second, which are
+    other views of the same (UniMatch V2); a random half of the image pairs keeps all channels.
+
+    Features of as many channels, all four of a ViT, share their masks.
+    """
+    pairs, device = len(features[0]) // 2, features[0].device
+    whole = torch.rand(pairs, device=device).argsort() < pairs // 2
+    masks = dict[int, Tensor]()
+    for feature in features:
+        width = feature.shape[1]
+        if width not in masks:
+            first = 2 * torch.randint(2, (pairs, width), device=device)
+            first = first.masked_fill(whole[:, None], 1)
+            masks[width] = torch.cat([first, 2 - first])[:, :, None, None].to(feature.dtype)
+    return [feature * masks[feature.shape[1]] for feature in features]
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,10 @@ class Method:
     """Who labels."""
     mixing: Mixing = cutmix
     """How strong views are mixed."""
+    partner: Partner = "independent"
+    """The image that is pasted into another."""
+    ema_decay: float = 0.99
+    """Cap of the decay of the student's average, where there is one."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
 
@@ -97,25 +119,35 @@ PREVMATCH = replace(UNIMATCH, guides=(itself, previous))
 MEAN_TEACHER = Method(
     forwards=(Forward(("labelled", "strong1")),), weights={"strong1": 1.0}, guides=(teacher,), divided=False
 )
+UNIMATCH_V2 = Method(
+    forwards=(Forward(("labelled",)), Forward(("strong1", "strong2"), with_complementary_channels)),
+    weights={"strong1": 0.5, "strong2": 0.5},
+    guides=(teacher,),
+    partner="reversed",
+    ema_decay=0.996,
+)
 METHODS = {
     "supervised": SUPERVISED,
     "fixmatch": FIXMATCH,
     "unimatch": UNIMATCH,
     "prevmatch": PREVMATCH,
     "mean_teacher": MEAN_TEACHER,
+    "unimatch_v2": UNIMATCH_V2,
 }
 
 
 def method_of(config: GuidanceConfig) -> Method:
-    """The method that the settings name, with an EMA teacher or previous guidance if they ask for it.
+    """The method that the settings name, with the partner, EMA teacher or previous guidance that they ask for.
 
     Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
     """
     method = METHODS[config.method]
+    method = replace(method, partner=config.partner or method.partner)
     if config.ema_decay is not None:
-        method = replace(method, guides=tuple(teacher if guide is itself else guide for guide in method.guides))
+        guides = tuple(teacher if guide is itself else guide for guide in method.guides)
+        method = replace(method, guides=guides, ema_decay=config.ema_decay)
     if config.previous_guidance and previous not in method.guides:
-        views = method if method.weights else replace(FIXMATCH, guides=())
+        views = method if method.weights else replace(FIXMATCH, partner=method.partner)
         method = replace(views, guides=(*method.guides, previous))
     return method
 

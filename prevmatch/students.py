@@ -12,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from prevmatch.average import Average
-from prevmatch.config import EMA_DECAY, DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
+from prevmatch.config import DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
@@ -82,11 +82,10 @@ def build_student(config: TrainConfig, method: Method, data: TrainingData, accel
     """A new student on the device, with everything that the settings ask for around it."""
     network = build_network(config, data, accelerator)
     asked = teacher in method.guides or config.score == "ema"
-    decay = EMA_DECAY if config.ema_decay is None else config.ema_decay
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)
-    average = Average(network, decay) if asked else None  # before Accelerate wraps the network's forward
+    average = Average(network, method.ema_decay) if asked else None  # before Accelerate wraps the network's forward
     classwise = config.threshold_kind == "classwise"
     confidence = ClassConfidence(network.config.num_classes, config.class_confidence_momentum, device)
     versions = Versions(0, network, frozen, average, confidence if classwise else None)

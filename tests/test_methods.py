@@ -285,7 +285,14 @@ def test_another_way_of_sharing_batches_is_another_value(network, views):
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("fixmatch", itself), ("unimatch", itself), ("prevmatch", itself), ("mean_teacher", teacher)]
+    ("name", "own"),
+    [
+        ("fixmatch", itself),
+        ("unimatch", itself),
+        ("prevmatch", itself),
+        ("mean_teacher", teacher),
+        ("unimatch_v2", teacher),
+    ],
 )
 def test_previous_guidance_goes_over_any_method(name, own):
     method = method_of(dataclasses.replace(TINY, method=name, previous_guidance=True))

@@ -16,6 +16,7 @@ LABELS = {
     "unimatch": "UniMatch",
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
+    "unimatch_v2": "UniMatch V2",
 }
 BACKBONES = {"resnet50s": "R50", "resnet101s": "R101", "xception65.published": "Xception-65"}
 
