@@ -23,6 +23,13 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 IGNORE_INDEX = 255
 """The class id of pixels that do not count."""
 
+ENCODERS = {
+    "dinov2_small": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2_base": "vit_base_patch14_dinov2.lvd142m",
+    "dinov2_large": "vit_large_patch14_dinov2.lvd142m",
+}
+"""Short names of encoders, and timm's."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -268,7 +275,8 @@ class NetworkConfig(DecoderConfig):
     """What is trained."""
 
     encoder: str = "resnet50s"
-    """Any timm encoder with features at strides 4 and 16, or any plain ViT (vit_small_patch14_dinov2.lvd142m)."""
+    """Any timm encoder with features at strides 4 and 16, or any plain ViT; dinov2_small, dinov2_base and dinov2_large
+    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
     freeze_encoder: bool = False
@@ -446,6 +454,11 @@ class TableConfig:
     """Arguments for `accelerate launch`."""
     results_dir: Path = Path("results")
     """Where the runs and the tables go."""
+
+
+def full_name(encoder: str) -> str:
+    """timm's name of an encoder that may have a short one."""
+    return ENCODERS.get(encoder, encoder)
 
 
 def _check(holds: bool, message: str) -> None:

@@ -5,7 +5,7 @@ from statistics import median
 
 import numpy as np
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, full_name
 from prevmatch.data.reading import open_cell
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ def require_unlabelled(method: Method, data: TrainingData) -> None:
 
 
 def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
-    """Replace every open setting; the others stay as they are.
+    """Replace every open setting, and an encoder's short name; the others stay as they are.
 
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
     optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
@@ -36,6 +36,7 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, and for SGD over one without
     a learning rate.
     """
+    config = dataclasses.replace(config, encoder=full_name(config.encoder))
     patch = patch_size(config.encoder)
     width, height = median_size(data)
     if config.image_size == 0:

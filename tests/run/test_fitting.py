@@ -6,7 +6,7 @@ import pytest
 from conftest import divide
 from PIL import Image
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, full_name
 from prevmatch.data.loader import TripleSampler
 from prevmatch.data.sources import Source, TrainingData, table
 from prevmatch.errors import ConfigError, DataError
@@ -57,12 +57,12 @@ DINOV2 = "vit_small_patch14_dinov2.lvd142m"
 
 @pytest.mark.parametrize(
     ("encoder", "size", "crop"),
-    [(DINOV2, (500, 375), 336), (DINOV2, (4000, 3000), 518), (DINOV2, (40, 30), 70), ("test_vit", (500, 375), 336),
-     ("test_vit", (4000, 3000), 512)],
+    [(DINOV2, (500, 375), 336), ("dinov2_base", (4000, 3000), 518), (DINOV2, (40, 30), 70),
+     ("test_vit", (500, 375), 336), ("test_vit", (4000, 3000), 512)],
 )  # fmt: skip
 def test_crops_of_a_plain_vit_are_whole_patches(data_of, encoder, size, crop):
     fitted = fit(dataclasses.replace(OPEN, encoder=encoder, optimizer="auto"), data_of(size), 1)
-    assert fitted.crop_size == crop
+    assert (fitted.crop_size, fitted.encoder) == (crop, full_name(encoder))
 
 
 @pytest.mark.parametrize(
