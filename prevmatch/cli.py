@@ -127,10 +127,10 @@ def prepare(
 
 
 def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
-    """Make a checkpoint released with the paper into a folder that `from_pretrained` loads.
+    """Make a checkpoint released with the paper, or with UniMatch V2, into a folder that `from_pretrained` loads.
 
     Args:
-        file: A released .pth file; read weights-only.
+        file: A released .pth file, or the weights of a backbone alone; read weights-only.
         output_dir: Where the model folder goes.
     """
     from prevmatch.use.convert import convert as convert_checkpoint

@@ -338,9 +338,9 @@ class OptimiserConfig(Part):
 class ScoreConfig(Part):
     """What is scored, when, and how; the best of it is kept."""
 
-    score: Literal["student", "ema"] = "student"
-    """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is
-    ema_decay."""
+    score: Literal["student", "ema"] | None = None
+    """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is ema_decay;
+    None is what the method's published scores are of: ema for unimatch_v2, else student."""
     eval_every: int = 1
     """Evaluate every so many epochs; the last epoch always is."""
     eval_window: int | None = None

@@ -7,7 +7,7 @@ guide's losses count by its weight. Another method is another `Method`, or one m
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
@@ -84,6 +84,8 @@ class Method:
     """The image that is pasted into another."""
     ema_decay: float = 0.99
     """Cap of the decay of the student's average, where there is one."""
+    score: Literal["student", "ema"] = "student"
+    """What is scored."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
 
@@ -125,6 +127,7 @@ UNIMATCH_V2 = Method(
     guides=(teacher,),
     partner="reversed",
     ema_decay=0.996,
+    score="ema",
 )
 METHODS = {
     "supervised": SUPERVISED,

@@ -81,7 +81,8 @@ class Student:
 def build_student(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> Student:
     """A new student on the device, with everything that the settings ask for around it."""
     network = build_network(config, data, accelerator)
-    asked = teacher in method.guides or config.score == "ema"
+    score_average = (config.score or method.score) == "ema"
+    asked = teacher in method.guides or score_average
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)
@@ -97,7 +98,7 @@ def build_student(config: TrainConfig, method: Method, data: TrainingData, accel
         versions=versions,
         guides=[build(config, versions) for build in method.guides],
         exact=frozen if frozen.dtype == torch.float32 else Frozen(network, side=config.crop_size),
-        scored=average.network if average is not None and config.score == "ema" else network,
+        scored=average.network if average is not None and score_average else network,
     )
 
 

@@ -6,7 +6,7 @@ r"""Train on ADE20K scene parsing: 150 classes, 20,210 training and 2,000 valida
 Splits: 1_128, 1_64, 1_32, 1_16, 1_8. ResNet-101: --encoder resnet101s. Batch 4 + 4 on each of two GPUs; on one GPU add
 --gradient_accumulation_steps 2. Neither mIoU nor hours were measured here, and the tables at hand have none to expect.
 UniMatch V2's settings come with --encoder dinov2_small, dinov2_base or dinov2_large, and any method, or with --method
-unimatch_v2: crops of 518, batch 4 + 4 on each of four GPUs. Its published mIoU for 1_64, 1_32, 1_16, 1_8: 31.5 38.1
+unimatch_v2: crops of 518, batch 2 + 2 on each of four GPUs. Its published mIoU for 1_64, 1_32, 1_16, 1_8: 31.5 38.1
 40.7 44.4 (small), 38.7 45.0 46.7 49.8 (base), 40.0 45.0 49.3 52.1 (large).
 """
 
@@ -39,8 +39,8 @@ ADE20K_DINOV2 = replace(
     encoder="dinov2_small",
     crop_size=518,
     epochs=60,
-    batch_size=4,
-    total_batch_size=16,
+    batch_size=2,
+    total_batch_size=8,
     optimizer="adamw",
     lr=5e-6,
     decoder_lr_multiplier=40,

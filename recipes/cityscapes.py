@@ -49,7 +49,6 @@ CITYSCAPES_DINOV2 = replace(
     epochs=180,
     batch_size=2,
     total_batch_size=8,
-    supervised_loss="ce",
     confidence_threshold=0.95,
     previous_threshold=0.9,
     previous_weighting="pixelwise",
