@@ -276,7 +276,8 @@ class NetworkConfig(DecoderConfig):
 
     encoder: str = "resnet50s"
     """Any timm encoder with features at strides 4 and 16, or any plain ViT; dinov2_small, dinov2_base and dinov2_large
-    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets."""
+    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; `auto` is
+    dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
     freeze_encoder: bool = False
