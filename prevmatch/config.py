@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "unimatch_v2"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2"]
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -224,7 +224,7 @@ class GuidanceConfig(Part):
     partner: Partner | None = None
     """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
     it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
-    the method has: reversed for unimatch_v2, else independent."""
+    the method has: reversed for unimatch_v2, labelled for augseg, else independent."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -238,7 +238,7 @@ class GuidanceConfig(Part):
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
-    mean_teacher and unimatch_v2 have one, with 0.99 and 0.996, which span 100 and 250 steps."""
+    mean_teacher (0.99, which spans 100 steps), unimatch_v2 (0.996) and augseg (0.999) have one."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -341,7 +341,7 @@ class ScoreConfig(Part):
 
     score: Literal["student", "ema"] | None = None
     """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is ema_decay;
-    None is what the method's published scores are of: ema for unimatch_v2, else student."""
+    None is what the method's published scores are of: ema for unimatch_v2 and augseg, else student."""
     eval_every: int = 1
     """Evaluate every so many epochs; the last epoch always is."""
     eval_window: int | None = None

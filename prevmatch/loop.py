@@ -145,8 +145,10 @@ def supervised_loss_of(config: OptimiserConfig) -> SupervisedLoss:
 
 def views_of(batch: dict, method: Method, student: Student, config: TrainConfig) -> Views:
     """What the step sees of a batch."""
-    normalize = student.network.normalize
-    return build_views(batch, method.strong_views, seed=config.seed, normalize=normalize, partner=method.partner)
+    return build_views(
+        batch, method.strong_views, seed=config.seed, normalize=student.network.normalize, partner=method.partner,
+        draw=method.draw, box=method.box,
+    )  # fmt: skip
 
 
 def begin_epoch(students: Sequence[Student], state: TrainState) -> dict:

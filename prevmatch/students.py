@@ -22,6 +22,7 @@ from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.convolutions import quicken
+from prevmatch.run.fitting import steps_of
 
 
 class Remembers(Protocol):
@@ -86,7 +87,10 @@ def build_student(config: TrainConfig, method: Method, data: TrainingData, accel
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)
-    average = Average(network, method.ema_decay) if asked else None  # before Accelerate wraps the network's forward
+    idle = method.ema_idle_epochs * steps_of(config, data, accelerator.num_processes) // max(1, config.epochs)
+    average = (
+        Average(network, method.ema_decay, idle=idle) if asked else None
+    )  # before Accelerate wraps the network's forward
     classwise = config.threshold_kind == "classwise"
     confidence = ClassConfidence(network.config.num_classes, config.class_confidence_momentum, device)
     versions = Versions(0, network, frozen, average, confidence if classwise else None)

@@ -147,7 +147,7 @@ def test_a_mixing_may_look_at_the_labels(network, views):
     """Mixing comes after labelling: here a view shows its donor wherever the first guide says class 1."""
     asked = []
 
-    def by_class(view, labels):
+    def by_class(view, labels, logits):
         asked.append(labels)
         box = labels[0].ids[:2] == 1
         return paste(box, view.pool, view.donor), [Labels(*(paste(box, part, view.donor) for part in said))
@@ -291,6 +291,7 @@ def test_another_way_of_sharing_batches_is_another_value(network, views):
         ("unimatch", itself),
         ("prevmatch", itself),
         ("mean_teacher", teacher),
+        ("augseg", teacher),
         ("unimatch_v2", teacher),
     ],
 )

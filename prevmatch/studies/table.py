@@ -16,6 +16,7 @@ LABELS = {
     "unimatch": "UniMatch",
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
+    "augseg": "AugSeg",
     "unimatch_v2": "UniMatch V2",
 }
 BACKBONES = {
