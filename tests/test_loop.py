@@ -37,6 +37,8 @@ def lines(folder):
         ("unimatch", {"partner": "labelled"}, {"student/strong1", "student/feature"}),
         ("mean_teacher", {}, {"teacher/strong1"}),
         ("mean_teacher", {"previous_guidance": True}, {"teacher/strong1", "previous/strong1"}),
+        ("augseg", {"previous_guidance": True}, {"teacher/strong1", "previous/strong1"}),
+        ("unimatch_v2", {"previous_guidance": True}, {"teacher/strong1", "teacher/strong2", "previous/strong2"}),
         ("prevmatch", {"ema_decay": 0.9, "score": "ema"}, {"teacher/feature", "previous/feature"}),
         ("prevmatch", {"previous_ensemble": "weights"}, {"student/feature", "previous/feature"}),
         ("fixmatch", {"threshold_kind": "classwise"}, {"student/strong1"}),

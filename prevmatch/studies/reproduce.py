@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 
-from prevmatch.config import TableConfig
+from prevmatch.config import TableConfig, full_name
 from prevmatch.errors import ConfigError, TrainingError
 from prevmatch.studies.table import published_results, read_results, table
 from prevmatch.writing import write_text
@@ -104,9 +104,8 @@ def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
 
 def _with_published_axes(plan: TableConfig) -> TableConfig:
     known = published_results().get(plan.recipe.stem, {"encoders": (), "splits": ()})
-    return replace(
-        plan, encoders=plan.encoders or tuple(known["encoders"]), splits=plan.splits or tuple(known["splits"])
-    )
+    encoders = tuple(map(full_name, plan.encoders)) or tuple(known["encoders"])
+    return replace(plan, encoders=encoders, splits=plan.splits or tuple(known["splits"]))
 
 
 def _cells(plan: TableConfig) -> Iterator[Cell]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import mean, stdev
 
-from prevmatch.config import material
+from prevmatch.config import full_name, material
 from prevmatch.errors import ConfigError, DataError
 
 LABELS = {
@@ -16,11 +16,20 @@ LABELS = {
     "unimatch": "UniMatch",
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
+    "augseg": "AugSeg",
+    "unimatch_v2": "UniMatch V2",
 }
-BACKBONES = {"resnet50s": "R50", "resnet101s": "R101", "xception65.published": "Xception-65"}
+BACKBONES = {
+    "resnet50s": "R50",
+    "resnet101s": "R101",
+    "xception65.published": "Xception-65",
+    full_name("dinov2_small"): "DINOv2-S",
+    full_name("dinov2_base"): "DINOv2-B",
+    full_name("dinov2_large"): "DINOv2-L",
+}
 
 AXES = {"method", "encoder", "split", "seed"}
-"""What runs of one table may differ in."""
+"""What runs of one table may differ in; with the encoder, a recipe may change all other settings."""
 
 
 @cache
@@ -34,21 +43,20 @@ def read_results(folder: Path) -> list[dict]:
 
     Raises ConfigError if the runs do not belong into one table, DataError if a file is damaged.
     """
-    results: list[dict] = []
+    results, first = [], dict[str, dict]()
     for path in sorted(folder.glob("*/result.json")):
         try:
             result = json.loads(path.read_text())
             settings = {k: v for k, v in material(result["config"]).items() if k not in AXES}
         except (ValueError, KeyError, OSError) as error:
             raise DataError(f"{path} is damaged ({type(error).__name__}); remove it to run it again") from error
-        if results:
-            first = material(results[0]["config"])
-            other = sorted(k for k, v in settings.items() if first.get(k) != v)
-            if other:
-                raise ConfigError(
-                    f"{path.parent} was run with {other[0]}={settings[other[0]]}, other runs in {folder} with "
-                    f"{first.get(other[0])}; remove it or choose another results folder"
-                )
+        like = first.setdefault(result["config"]["encoder"], settings)
+        other = sorted(k for k, v in settings.items() if like.get(k) != v)
+        if other:
+            raise ConfigError(
+                f"{path.parent} was run with {other[0]}={settings[other[0]]}, other runs in {folder} with "
+                f"{like.get(other[0])}; remove it or choose another results folder"
+            )
         results.append(result)
     return results
 
