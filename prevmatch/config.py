@@ -23,6 +23,9 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 IGNORE_INDEX = 255
 """The class id of pixels that do not count."""
 
+ALL = "all"
+"""The split in which every image that has a mask is labelled."""
+
 ENCODERS = {
     "dinov2_small": "vit_small_patch14_dinov2.lvd142m",
     "dinov2_base": "vit_base_patch14_dinov2.lvd142m",
@@ -175,7 +178,7 @@ class DataConfig(PlaceConfig):
     """What the colours of RGB masks mean: voc, cityscapes, or a file with a line `name: r, g, b` per class."""
     split: str | None = None
     """Which images are labelled: a published list (92, 1_16, priority_1_8, a folder in splits_dir), `1_N` for every
-    N-th name where no lists are published, or None for every image that has a mask."""
+    N-th name where no lists are published, or `all` (or None) for every image that has a mask."""
     labelled: str | None = None
     """Draw the labelled images instead of using a split: a number (100) or a share (5%) of those that have a mask,
     such that every class occurs if possible."""
@@ -447,6 +450,9 @@ class TableConfig:
     """Splits; none means those of the published table, or else the recipe's own."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A run for each; the table shows mean and standard deviation."""
+    oracle: bool = False
+    """Also train on the labels of all images, and show which share of the gap between labels only and that each method
+    closes. Fix `--epochs` and `--epoch_images` in args, so that all take as many steps."""
     data_dir: Path | None = None
     """Folder of the data set."""
     args: str = ""

@@ -6,9 +6,9 @@ from itertools import product, takewhile
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from prevmatch.metrics import confusion_matrix, iou
+from prevmatch.progress import progress
 
 Network = Callable[[Tensor], Tensor]
 
@@ -97,9 +97,9 @@ def class_iou(
     `loader` has this process's share of the images and `reduce` adds up what the processes hold; the rest is as in
     `evaluate`. The result means nothing where `go_on`, which is asked for each sample, ended it early.
     """
-    bar = tqdm(
+    bar = progress(
         takewhile(go_on, loader), desc="evaluate", total=len(loader), unit="image", disable=not show,
-        leave=None, dynamic_ncols=True,  # None: it stays, but not below the bar of a training run
+        leave=None,  # None: it stays, but not below the bar of a training run
     )  # fmt: skip
     confusion = evaluate(
         network, bar, num_classes=num_classes, normalize=normalize, window=window, device=device, keep=keep

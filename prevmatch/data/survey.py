@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import datasets
 import numpy as np
-from tqdm import tqdm
 
 from prevmatch.data.reading import read_mask, stored_mask
 from prevmatch.data.sources import Source
+from prevmatch.progress import progress
 
 
 def pixel_counts(rows: datasets.Dataset, source: Source) -> np.ndarray:
@@ -32,5 +32,5 @@ def value_counts(rows: datasets.Dataset) -> np.ndarray:
 
 def _counts(rows: datasets.Dataset, read: Callable[[dict], np.ndarray]) -> np.ndarray:
     masks = rows.select_columns(["id", "mask"])  # the images stay on the disk
-    bar = tqdm(masks, desc="read masks", unit="mask", leave=False, delay=2, dynamic_ncols=True)
+    bar = progress(masks, desc="read masks", unit="mask", leave=False, delay=2)
     return np.array([np.bincount(read(row).ravel(), minlength=256) for row in bar], dtype=np.int64).reshape(-1, 256)

@@ -123,3 +123,19 @@ def test_a_run_that_was_resumed_or_had_a_time_limit_belongs_to_its_table(tmp_pat
     del earlier["config"]["ema_decay"], earlier["config"]["optimizer"]  # as an earlier version wrote it
     save(tmp_path, "c", earlier)
     assert len(read_results(tmp_path)) == 3
+
+
+def test_share_of_the_gap_to_the_labels_of_all_images():
+    few = [result("supervised", final=50.0, seed=s) for s in (0, 1)]
+    own = [result("mean_teacher", final=f, seed=s) for s, f in enumerate((53.0, 55.0))]
+    oracle = [result("supervised", split="all", final=f, seed=s) for s, f in enumerate((57.0, 59.0))]
+    text = table("pascal", few + own + oracle, ["supervised", "mean_teacher"], [R50], ["92"], reason)
+    assert row_of(text, "Mean Teacher", "share of the gap closed") == ["50 %"]
+    assert row_of(text, "Labels of all images", "ours, final epoch") == ["58.0 ± 1.4 (n=2)"]
+    assert text.count("share of the gap") == 1  # labels only are where the gap begins
+
+
+def test_no_share_where_all_labels_bring_nothing():
+    runs = [result("supervised"), result("mean_teacher"), result("supervised", split="all")]
+    text = table("pascal", runs, ["supervised", "mean_teacher"], [R50], ["92"], reason)
+    assert row_of(text, "Mean Teacher", "share of the gap closed") == ["no gap"]
