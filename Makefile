@@ -20,7 +20,7 @@ demo: .venv/installed
 	@echo "training $(DEMO_METHODS), two to three minutes on two cores; all they say is in $(DEMO)/METHOD.log"
 	@printf '%s\n' $(DEMO_METHODS) | xargs -P $$($(BIN)/python -c 'import os; print(os.cpu_count())') -I METHOD sh -c '\
 	  $(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/shapes.py --method METHOD \
-	    --output_dir $(DEMO)/METHOD 2>&1 | tee $(DEMO)/METHOD.log | sed -un "s/^\([0-9]*%\|best\|error\)/METHOD: \1/p"'
+	    --output_dir $(DEMO)/METHOD 2>&1 | tee $(DEMO)/METHOD.log | awk "/^([0-9]+%|best|error)/ {print \"METHOD: \" \$$0; fflush()}"'
 	@$(BIN)/prevmatch compare $(addprefix $(DEMO)/,$(DEMO_METHODS)) --output_dir $(DEMO)/comparison
 
 reproduce-table: .venv/installed
