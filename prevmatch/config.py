@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2", "cps"]
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -242,6 +242,8 @@ class GuidanceConfig(Part):
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
     mean_teacher (0.99, which spans 100 steps), unimatch_v2 (0.996) and augseg (0.999) have one."""
+    peer_weight: float = 1.0
+    """Weight of what the other student says, in cps; 1 on Pascal and 5 on Cityscapes as published."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -266,7 +268,7 @@ class GuidanceConfig(Part):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "bank_capacity", "ensemble_size")
-        _at_least(self, 0, "bank_interval", "bank_start_epoch")
+        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight")
         _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)

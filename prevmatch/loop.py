@@ -39,7 +39,7 @@ from prevmatch.schedule import learning_rate
 from prevmatch.share.closing import close
 from prevmatch.share.hub import check_can_push
 from prevmatch.share.panels import draw_panel
-from prevmatch.students import Student, build_student
+from prevmatch.students import Student, build_students
 from prevmatch.views import Views, build_views
 
 
@@ -57,7 +57,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     config = fit(choose_encoder(config, accelerator), data, accelerator.num_processes)
     method = method_of(config)
     require_unlabelled(method, data)
-    students = [build_student(config, method, data, accelerator)]
+    students = build_students(config, method, data, accelerator)
     loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
     total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
     watch = Watch([student.network for student in students], accelerator, active=config.nonfinite == "skip")

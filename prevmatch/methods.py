@@ -18,12 +18,13 @@ from prevmatch.config import GuidanceConfig, Partner
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
+from prevmatch.guides.peer import peer
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
 from prevmatch.losses import weighted
-from prevmatch.mixing import DrawBox, Labels, Mixing, adaptive_cutmix, cutmix, draw_box
+from prevmatch.mixing import DrawBox, Labels, Mixing, adaptive_cutmix, cutmix, cutmix_of_three, draw_box
 from prevmatch.models.segmenter import Perturbation, at_least_float32, enlarge
-from prevmatch.views import DrawStrong, Views, draw_intensities, draw_strong
+from prevmatch.views import DrawStrong, Views, draw_intensities, draw_nothing, draw_strong
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C, H, W), class ids (B, H, W)) → scalar."""
@@ -93,6 +94,8 @@ class Method:
     """Epochs in which it is a copy of the student."""
     score: Literal["student", "ema"] = "student"
     """What is scored."""
+    students: int = 1
+    """How many networks train; the first one is scored."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
 
@@ -146,6 +149,16 @@ UNIMATCH_V2 = Method(
     ema_decay=0.996,
     score="ema",
 )
+CPS = Method(
+    forwards=(Forward(("labelled",)), Forward(("strong1",))),
+    weights={"strong1": 1.0},
+    guides=(peer,),
+    mixing=cutmix_of_three,
+    draw=draw_nothing,
+    box=None,
+    divided=False,
+    students=2,
+)
 METHODS = {
     "supervised": SUPERVISED,
     "fixmatch": FIXMATCH,
@@ -154,6 +167,7 @@ METHODS = {
     "mean_teacher": MEAN_TEACHER,
     "augseg": AUGSEG,
     "unimatch_v2": UNIMATCH_V2,
+    "cps": CPS,
 }
 
 
@@ -217,22 +231,22 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
     images = {"labelled": views.labelled, "weak": views.weak[:count]}
     said = [_answers(student, plan, images, mixed=False) for student, plan in zip(students, plans, strict=True)]
 
-    losses, labelled = dict[str, Tensor](), []
+    asking = [pair for own, seen in zip(asked, looks, strict=True) for pair in zip(own, seen, strict=True)]
+    logits = [_logits(guide, look, said) for guide, look in asking]
+    labels = [_labels(each, views) for each in logits]
+    pools, targets = [views.pool(each) for each in labels], {"feature": [each.first(count) for each in labels]}
+    for i, view in enumerate(views.strong if pools else (), start=1):  # all students see the same mixed images
+        images[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools, logits)
+
+    losses, labelled, place = dict[str, Tensor](), [], 0
     for number, (student, guides) in enumerate(zip(students, asked, strict=True)):
-        logits = [_logits(guide, look, said) for guide, look in zip(guides, looks[number], strict=True)]
-        labels = [_labels(guide_logits, views) for guide_logits in logits]
-        pools, shown, targets = (
-            [views.pool(all_) for all_ in labels],
-            {},
-            {"feature": [x.first(count) for x in labels]},
-        )
-        for i, view in enumerate(views.strong if guides else (), start=1):
-            shown[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools, logits)
-        answers = said[number] | _answers(student, plans[number], images | shown, mixed=True)
+        told = {name: each[place : place + len(guides)] for name, each in targets.items()}
+        place += len(guides)
+        answers = said[number] | _answers(student, plans[number], images, mixed=True)
         labelled.append(answers["labelled"].detach())
         terms = {"supervised": supervised_loss(enlarge(answers["labelled"], views.labelled), views.mask)}
-        terms |= _terms(method, guides, targets, answers, views)
-        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, targets["feature"], strict=True)}
+        terms |= _terms(method, guides, told, answers, views)
+        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, told["feature"], strict=True)}
         losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
         loss = _total(method, guides, terms)
         losses["loss"] = losses["loss"] + loss if number else loss

@@ -63,6 +63,26 @@ def cutmix(view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor])
     return paste(view.box, view.pool, view.donor), mixed
 
 
+def cutmix_of_three(
+    view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor]
+) -> tuple[Tensor, list[Labels]]:
+    """CPS's CutMix: three boxes, together a quarter to a half of the image, and again none where two of them overlap.
+
+    Drawn here, with torch's generator of the device; the donors are the view's.
+    """
+    count, (height, width), device = len(view.box), view.pool.shape[-2:], view.pool.device
+    area = 0.25 + 0.25 * torch.rand(count, 3, 1, device=device)
+    tall = area ** torch.rand(count, 3, 1, device=device)
+    inside = []
+    for side, share in ((height, tall), (width, area / tall)):
+        size = (share * side / math.sqrt(3)).round()
+        start = ((side - size) * torch.rand(count, 3, 1, device=device)).round()
+        place = torch.arange(side, device=device)
+        inside.append((place >= start) & (place < start + size))
+    boxes = inside[0][..., :, None] & inside[1][..., None, :]
+    return cutmix(view._replace(box=boxes.sum(dim=1) % 2 == 1), labels, logits)
+
+
 def adaptive_cutmix(
     view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor]
 ) -> tuple[Tensor, list[Labels]]:

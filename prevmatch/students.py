@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prevmatch.average import Average
 from prevmatch.config import DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
 from prevmatch.guides.thresholds import ClassConfidence
@@ -79,8 +80,24 @@ class Student:
                 follower.follow(logits, mask)
 
 
-def build_student(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> Student:
-    """A new student on the device, with everything that the settings ask for around it."""
+def build_students(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> list[Student]:
+    """As many new students as the method has; raises ConfigError where several cannot train."""
+    if method.students > 1 and accelerator.scaler is not None:
+        raise ConfigError(f"method {config.method} has several optimisers, which fp16 cannot serve; use bf16 or fp32")
+    together: list[Versions] = []
+    return [build_student(config, method, data, accelerator, together) for _ in range(method.students)]
+
+
+def build_student(
+    config: TrainConfig,
+    method: Method,
+    data: TrainingData,
+    accelerator: Accelerator,
+    together: list[Versions] | None = None,
+) -> Student:
+    """A new student on the device, with everything that the settings ask for around it; `together` are those before
+    it, which it joins."""
+    together = [] if together is None else together
     network = build_network(config, data, accelerator)
     score_average = (config.score or method.score) == "ema"
     asked = teacher in method.guides or score_average
@@ -93,7 +110,8 @@ def build_student(config: TrainConfig, method: Method, data: TrainingData, accel
     )  # before Accelerate wraps the network's forward
     classwise = config.threshold_kind == "classwise"
     confidence = ClassConfidence(network.config.num_classes, config.class_confidence_momentum, device)
-    versions = Versions(0, network, frozen, average, confidence if classwise else None)
+    versions = Versions(len(together), network, frozen, average, confidence if classwise else None, together)
+    together.append(versions)
     prepared, optimizer = accelerator.prepare(network, build_optimizer(config, network))
     return Student(
         network=network,

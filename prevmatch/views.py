@@ -77,7 +77,7 @@ def build_views(
         boxes.append([box and box(rng, height, width) for rng in rngs])
     images, donor, guests = weak, list(range(count)), []
     if partner == "independent":
-        guests = [i for i in range(count) if any(drawn[i] for drawn in boxes)]
+        guests = [i for i in range(count) if box is None or any(drawn[i] for drawn in boxes)]
         kept = _on(device, guests)
         images = torch.cat([weak, batch["partner"][kept]])
         weak, valid = images, torch.cat([valid, batch["partner_valid"][kept]])
@@ -120,6 +120,11 @@ def draw_strong(rng: np.random.Generator) -> Strong:
         jitter = tuple((name, float(amounts[name])) for name in rng.permutation(list(amounts)))
     grey = bool(rng.random() < 0.2)
     return Strong(jitter, grey, float(rng.uniform(0.1, 2.0)) if rng.random() < 0.5 else None)
+
+
+def draw_nothing(rng: np.random.Generator) -> Strong:
+    """Leave the image as it is."""
+    return Strong(None, False, None)
 
 
 DrawStrong = Callable[[np.random.Generator], Strong]

@@ -17,6 +17,7 @@ LABELS = {
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
     "augseg": "AugSeg",
+    "cps": "CPS",
     "unimatch_v2": "UniMatch V2",
 }
 BACKBONES = {
