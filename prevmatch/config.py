@@ -306,8 +306,8 @@ class OptimiserConfig(Part):
     says so."""
     gradient_accumulation_steps: int = 1
     """Batches per optimiser step."""
-    optimizer: Literal["auto", "sgd", "adamw"] = "sgd"
-    """SGD with momentum (as published), or AdamW; `auto` is AdamW for a plain ViT and SGD for any other encoder."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum (as published), or AdamW, which short schedules profit from."""
     lr: float = 0.001
     """Base learning rate of the encoder; 0 fits it to encoder, optimiser and length of the schedule."""
     decoder_lr_multiplier: float = 10.0

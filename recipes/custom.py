@@ -25,12 +25,15 @@ CUSTOM = TrainConfig(
     encoder="auto",
     epochs=0,
     batch_size=4,
-    optimizer="auto",
+    method="mean_teacher",
+    partner="reversed",
+    optimizer="adamw",
     lr=0,
     decoder_lr_multiplier=0,
     weight_decay=None,
     bank_policy="interval",  # needs no validation labels
     bank_interval=0,
+    score="ema",
     output_dir=Path("outputs/custom"),
 )
 

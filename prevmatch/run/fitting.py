@@ -65,8 +65,6 @@ def fit_optimiser(config: TrainConfig, *, vit: bool, short: bool) -> TrainConfig
     Over a frozen encoder the rate is such that the decoder has its usual one, whatever its multiplier.
     """
     optimizer, decay = config.optimizer, config.weight_decay
-    if optimizer == "auto":
-        optimizer = "adamw" if vit else "sgd"
     if decay is None:
         decay = 0.01 if optimizer == "adamw" else 1e-4
     usual = 40.0 if vit else 10.0
