@@ -29,8 +29,10 @@ reproduce-table: .venv/installed
 	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") $(if $(ONLY_PLAN),--only_plan)
 
+# As many tests side by side as there are cores, each on one thread.
+test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak
