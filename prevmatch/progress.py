@@ -1,6 +1,7 @@
 """Progress bars: redrawn in a terminal; a line now and then where the output goes to a file or a pipe."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,18 +12,19 @@ _LINE = "{desc}{percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {ra
 
 
 class Lines:
-    """A file for tqdm that turns what would be redrawn into lines of standard error, none of them twice."""
+    """A file for tqdm that turns what would be redrawn into lines of standard error, far enough apart."""
 
     def __init__(self) -> None:
-        self.last = ""
+        self.written, self.count = 0.0, ""
 
     def write(self, text: str) -> None:
-        """Write what there is to read in it."""
+        """Write what there is to read in it, unless the last line is too fresh; always where all is done."""
         line = text.strip()
-        count = line.partition("[")[0]  # at its end a bar is drawn again with another rate
-        if line and count != self.last:
+        count = line.partition("[")[0]  # at its end a bar is drawn again, with another rate
+        due = time.monotonic() - self.written >= SECONDS_BETWEEN_LINES or "100%" in count
+        if line and count != self.count and due:
             print(line, file=sys.stderr, flush=True)
-            self.last = count
+            self.written, self.count = time.monotonic(), count
 
     def flush(self) -> None:
         """Nothing is held back."""

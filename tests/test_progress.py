@@ -22,3 +22,12 @@ def test_a_file_gets_whole_lines_and_none_twice(monkeypatch, capsys):
 def test_what_is_over_at_once_leaves_no_line(capsys):
     assert list(progress(range(3), desc="evaluate", unit="image", leave=None)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_what_a_bar_shows_in_between_makes_no_more_lines(capsys):
+    with progress(total=100, desc="train", delay=0) as bar:
+        bar.delay = 0
+        for loss in range(50):
+            bar.set_postfix_str(f"loss={loss}")  # redraws at once
+            bar.update()
+    assert len(capsys.readouterr().err.splitlines()) <= 1
