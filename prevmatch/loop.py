@@ -26,6 +26,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
+from prevmatch.models.encoder import patch_size
 from prevmatch.run.choosing import choose_encoder
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
 from prevmatch.run.fitting import fit, require_unlabelled
@@ -213,6 +214,7 @@ def score(
         num_classes=student.network.config.num_classes,
         normalize=student.network.normalize,
         window=config.eval_window,
+        inside=patch_size(config.encoder) > 1,
         device=accelerator.device,
         reduce=partial(accelerator.reduce, reduction="sum"),
         show=accelerator.is_main_process,

@@ -9,7 +9,7 @@ Published mIoU of PrevMatch, % (best epoch; not measured here), for 1_16, 1_8, 1
 79.2, ResNet-101 77.7 78.9 80.1 80.1. Its public logs took 19 to 32 hours (ResNet-50) and 18 to 38 (ResNet-101) on two
 GPUs. Supervised: 63.3 70.2 73.1 76.6 and 66.3 72.8 75.0 78.0.
 UniMatch V2's settings come with --encoder dinov2_small, dinov2_base or dinov2_large, and any method, or with --method
-unimatch_v2: crops of 798, batch 2 + 2 on each of four GPUs of 80 GB, or less with --gradient_checkpointing True. Its
+unimatch_v2: crops of 798, batch 2 + 2 on each of four GPUs of 80 GB, or less with --gradient_checkpointing. Its
 published mIoU: 80.6 81.9 82.4 82.6 (small), 83.6 84.3 84.5 85.1 (base); PrevMatch's with these encoders is not known.
 PNG files of this size take long to decode: `prevmatch prepare cityscapes --decoded` stores pixels.
 """

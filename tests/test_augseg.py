@@ -102,6 +102,15 @@ def test_every_value_of_a_step_is_that_of_the_plain_transcription():
         torch.testing.assert_close(found["loss"].double(), supervised + unsupervised, rtol=1e-7, atol=1e-7)
 
 
+def test_certainty_is_the_mean_of_confidence_times_what_the_entropy_lacks():
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(3, C, 4, 5)
+    for image, found in zip(logits, certainty(logits), strict=True):
+        pixels = image.softmax(0).flatten(1).T.tolist()
+        values = [max(p) * (1 + sum(x * math.log(x) for x in p) / math.log(C)) for p in pixels]
+        assert float(found) == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
 def test_sure_images_are_left_and_unsure_ones_are_anchored_with_masks():
     torch.manual_seed(0)
     pool = torch.cat([torch.zeros(64, 3, 40, 40), torch.ones(64, 3, 40, 40)])

@@ -383,7 +383,7 @@ def test_guides_can_be_asked_in_bf16_while_training_and_the_bank_are_in_fp32(tin
 def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     seen = []
 
-    def watched(network, images, window):
+    def watched(network, images, window, **_):
         logits = network(images)
         seen.append(logits.dtype)
         return logits
