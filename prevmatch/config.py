@@ -12,7 +12,9 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2", "cps"]
+MethodName = Literal[
+    "supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "dual_teacher", "unimatch_v2", "cps"
+]  # fmt: skip
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -227,7 +229,7 @@ class GuidanceConfig(Part):
     partner: Partner | None = None
     """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
     it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
-    the method has: reversed for unimatch_v2, labelled for augseg, else independent."""
+    the method has: reversed for unimatch_v2, labelled for augseg, batch for dual_teacher, else independent."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -241,7 +243,8 @@ class GuidanceConfig(Part):
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
-    mean_teacher (0.99, which spans 100 steps), unimatch_v2 (0.996) and augseg (0.999) have one."""
+    mean_teacher (0.99, which spans 100 steps), dual_teacher (0.99, anew each epoch), unimatch_v2 (0.996) and augseg
+    (0.999) have one."""
     peer_weight: float = 1.0
     """Weight of what the other student says, in cps; 1 on Pascal and 5 on Cityscapes as published."""
     previous_weighting: Weighting = "pixelwise"

@@ -17,6 +17,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
+from prevmatch.guides.temporary import temporary
 from prevmatch.guides.thresholds import ClassConfidence
 from prevmatch.methods import Method
 from prevmatch.models.encoder import encoder_statistics
@@ -100,7 +101,7 @@ def build_student(
     together = [] if together is None else together
     network = build_network(config, data, accelerator)
     score_average = (config.score or method.score) == "ema"
-    asked = teacher in method.guides or score_average
+    asked = score_average or not {teacher, temporary}.isdisjoint(method.guides)
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)

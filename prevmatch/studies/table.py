@@ -17,6 +17,7 @@ LABELS = {
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
     "augseg": "AugSeg",
+    "dual_teacher": "Dual Teacher",
     "cps": "CPS",
     "unimatch_v2": "UniMatch V2",
 }
