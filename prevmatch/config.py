@@ -13,7 +13,8 @@ from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal[
-    "supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "dual_teacher", "unimatch_v2", "cps"
+    "supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "dual_teacher", "unimatch_v2", "cps",
+    "co_training",
 ]  # fmt: skip
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
@@ -246,7 +247,11 @@ class GuidanceConfig(Part):
     mean_teacher (0.99, which spans 100 steps), dual_teacher (0.99, anew each epoch), unimatch_v2 (0.996) and augseg
     (0.999) have one."""
     peer_weight: float = 1.0
-    """Weight of what the other student says, in cps; 1 on Pascal and 5 on Cityscapes as published."""
+    """Weight of what the other students say, in cps and co_training; in cps 1 on Pascal and 5 on Cityscapes, as
+    published."""
+    co_encoders: tuple[str, ...] = ()
+    """Encoders of the other students of co_training, one or two, all different; the one of `encoder` is scored and
+    kept. Settings of the optimiser are the same for all."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -272,6 +277,8 @@ class GuidanceConfig(Part):
         super().__post_init__()
         _at_least(self, 1, "bank_capacity", "ensemble_size")
         _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight")
+        count = len(self.co_encoders)
+        _check(count <= 2, f"co_encoders are {count} but co_training has at most three students; name one or two")
         _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)
@@ -284,8 +291,8 @@ class NetworkConfig(DecoderConfig):
 
     encoder: str = "resnet50s"
     """Any timm encoder with features at strides 4 and 16, or any plain ViT; dinov2_small, dinov2_base and dinov2_large
-    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; `auto` is
-    dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
+    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; resnet50.dct and
+    resnet101.dct read cosine coefficients; `auto` is dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
     freeze_encoder: bool = False

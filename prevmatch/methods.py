@@ -18,7 +18,7 @@ from prevmatch.config import GuidanceConfig, Partner, Weighting
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
-from prevmatch.guides.peer import peer
+from prevmatch.guides.peer import co_student, peer
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
 from prevmatch.guides.temporary import temporary
@@ -109,6 +109,8 @@ class Method:
     """What is scored."""
     students: int = 1
     """How many networks train; the first one is scored."""
+    averaged: bool = False
+    """Whether their losses are averaged, not added."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
     alternate: Mapping[str, Any] = field(default_factory=dict)
@@ -193,6 +195,9 @@ CPS = Method(
     divided=False,
     students=2,
 )
+# Diverse Co-training (ICCV 2023): its students have other encoders, as many as the settings name, and learn from each
+# other. All see the same strong view, where the published network over coefficients has one of its own.
+CO_TRAINING = replace(FIXMATCH, guides=(), partner="batch", divided=False, averaged=True)
 METHODS = {
     "supervised": SUPERVISED,
     "fixmatch": FIXMATCH,
@@ -203,6 +208,7 @@ METHODS = {
     "unimatch_v2": UNIMATCH_V2,
     "dual_teacher": DUAL_TEACHER,
     "cps": CPS,
+    "co_training": CO_TRAINING,
 }
 
 
@@ -210,9 +216,19 @@ def method_of(config: GuidanceConfig) -> Method:
     """The method that the settings name, with the partner, EMA teacher or previous guidance that they ask for.
 
     Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
-    Raises ConfigError for a partner that its mixing cannot use.
+    Raises ConfigError for a partner that its mixing cannot use, and for other students that it has not.
     """
     method = METHODS[config.method]
+    others = len(config.co_encoders)
+    if (config.method == "co_training") != (others > 0):
+        raise ConfigError(
+            "method co_training trains several encoders; name the others, such as --co_encoders resnet50.dct"
+            if not others
+            else f"co_encoders are only trained by method co_training, not by {config.method}; leave them out"
+        )
+    if others:
+        guides: tuple[Builder, ...] = tuple(partial(co_student, ahead=ahead) for ahead in range(1, others + 1))
+        method = replace(method, guides=guides, students=others + 1)
     if method.mixing is adaptive_cutmix and config.partner not in (None, "labelled"):
         raise ConfigError(f"partner is {config.partner} but {config.method} pastes labelled images; leave it out")
     method = replace(method, partner=config.partner or method.partner)
@@ -286,6 +302,7 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
         shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, told["weak"], strict=True)}
         losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
         loss = _total(method, guides, terms)
+        loss = loss / len(students) if method.averaged else loss
         losses["loss"] = losses["loss"] + loss if number else loss
     return Step(losses, labelled)
 

@@ -1,7 +1,7 @@
 """Students: the networks that train, each with its optimiser, its average if one is asked for, and its guides."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -82,11 +82,13 @@ class Student:
 
 
 def build_students(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> list[Student]:
-    """As many new students as the method has; raises ConfigError where several cannot train."""
+    """As many new students as the method has, each with its encoder; raises ConfigError where several cannot train."""
     if method.students > 1 and accelerator.scaler is not None:
         raise ConfigError(f"method {config.method} has several optimisers, which fp16 cannot serve; use bf16 or fp32")
     together: list[Versions] = []
-    return [build_student(config, method, data, accelerator, together) for _ in range(method.students)]
+    encoders = (config.encoder, *(config.co_encoders or (config.encoder,) * (method.students - 1)))
+    own = (replace(config, encoder=encoder) for encoder in encoders)
+    return [build_student(each, method, data, accelerator, together) for each in own]
 
 
 def build_student(

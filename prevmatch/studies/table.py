@@ -19,6 +19,7 @@ LABELS = {
     "augseg": "AugSeg",
     "dual_teacher": "Dual Teacher",
     "cps": "CPS",
+    "co_training": "Diverse Co-training",
     "unimatch_v2": "UniMatch V2",
 }
 BACKBONES = {

@@ -149,6 +149,7 @@ VIT = {"encoder": "test_vit", "crop_size": 48, "optimizer": "adamw"}
 GUIDANCE = {
     "teacher": {"method": "unimatch_v2", "ema_decay": 0.9, "score": "ema", **VIT},
     "temporary": {"method": "dual_teacher", "previous_guidance": True},
+    "students": {"method": "co_training", "co_encoders": ("test_convnext", "test_resnet.dct")},
     "soup": {"method": "cps", "previous_guidance": True, "previous_ensemble": "weights"},
     "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True, **VIT,
                   "freeze_encoder": True},
