@@ -14,7 +14,7 @@ from prevmatch.errors import ConfigError
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
 MethodName = Literal[
     "supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "dual_teacher", "unimatch_v2", "cps",
-    "co_training",
+    "co_training", "semivl",
 ]  # fmt: skip
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
@@ -252,6 +252,15 @@ class GuidanceConfig(Part):
     co_encoders: tuple[str, ...] = ()
     """Encoders of the other students of co_training, one or two, all different; the one of `encoder` is scored and
     kept. Settings of the optimiser are the same for all."""
+    outside_model: str | None = None
+    """A frozen model that guides too, in any method, in semivl a CLIP: one of transformers, folder or Hub repository
+    (openai/clip-vit-base-patch16; needs the extra `transformers`), or a Segmenter of the same classes."""
+    outside_texts: str | None = None
+    """For a CLIP: a file with a line per class, texts that mean it separated by commas; None takes the names."""
+    outside_weight: float = 0.1
+    """Weight of that guide at first; it falls to 0 over the run (λ of SemiVL)."""
+    outside_threshold: float = 0.9
+    """Its pseudo-labels count from this confidence on."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -276,10 +285,10 @@ class GuidanceConfig(Part):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "bank_capacity", "ensemble_size")
-        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight")
+        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight", "outside_weight")
         count = len(self.co_encoders)
         _check(count <= 2, f"co_encoders are {count} but co_training has at most three students; name one or two")
-        _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
+        _share(self, "confidence_threshold", "previous_threshold", "threshold_floor", "outside_threshold")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)
             _check(value is None or 0 <= value < 1, f"{name} is {value} but must lie in [0, 1)")

@@ -18,6 +18,7 @@ from prevmatch.config import GuidanceConfig, Partner, Weighting
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
+from prevmatch.guides.outside import outside
 from prevmatch.guides.peer import co_student, peer
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
@@ -148,6 +149,8 @@ UNIMATCH = Method(
     guides=(itself,),
 )
 PREVMATCH = replace(UNIMATCH, guides=(itself, previous))
+# SemiVL's guidance (ECCV 2024) over any encoder; its decoder, and its encoder that begins as CLIP's, are not here.
+SEMIVL = replace(UNIMATCH, guides=(itself, outside))
 # AugSeg's step (CVPR 2023) without its own augmentations: an EMA teacher, one batch, an undivided sum.
 MEAN_TEACHER = Method(
     forwards=(Forward(("labelled", "strong1")),), weights={"strong1": 1.0}, guides=(teacher,), divided=False
@@ -203,6 +206,7 @@ METHODS = {
     "fixmatch": FIXMATCH,
     "unimatch": UNIMATCH,
     "prevmatch": PREVMATCH,
+    "semivl": SEMIVL,
     "mean_teacher": MEAN_TEACHER,
     "augseg": AUGSEG,
     "unimatch_v2": UNIMATCH_V2,
@@ -213,10 +217,11 @@ METHODS = {
 
 
 def method_of(config: GuidanceConfig) -> Method:
-    """The method that the settings name, with the partner, EMA teacher or previous guidance that they ask for.
+    """The method that the settings name, with the partner, EMA teacher or further guides that they ask for.
 
-    Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
-    Raises ConfigError for a partner that its mixing cannot use, and for other students that it has not.
+    These can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view. Raises
+    ConfigError for a partner that its mixing cannot use, for other students that it has not, and for a guide that is
+    not named.
     """
     method = METHODS[config.method]
     others = len(config.co_encoders)
@@ -235,9 +240,16 @@ def method_of(config: GuidanceConfig) -> Method:
     if config.ema_decay is not None:
         guides = tuple(teacher if guide is itself else guide for guide in method.guides)
         method = replace(method, guides=guides, ema_decay=config.ema_decay)
-    if config.previous_guidance and previous not in method.guides:
+    if outside in method.guides and config.outside_model is None:
+        raise ConfigError(
+            f"method {config.method} has a guide from outside; name it, such as --outside_model "
+            "openai/clip-vit-base-patch16"
+        )
+    asked = ((previous, config.previous_guidance), (outside, config.outside_model is not None))
+    added = tuple(guide for guide, wanted in asked if wanted and guide not in method.guides)
+    if added:
         views = method if method.weights else replace(FIXMATCH, partner=method.partner)
-        method = replace(views, guides=(*method.guides, previous))
+        method = replace(views, guides=(*method.guides, *added))
     return method
 
 

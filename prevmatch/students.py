@@ -116,12 +116,14 @@ def build_student(
     versions = Versions(len(together), network, frozen, average, confidence if classwise else None, together)
     together.append(versions)
     prepared, optimizer = accelerator.prepare(network, build_optimizer(config, network))
+    with accelerator.local_main_process_first():  # a guide from outside may have to be downloaded
+        guides = [build(config, versions) for build in method.guides]
     return Student(
         network=network,
         prepared=prepared,
         optimizer=optimizer,
         versions=versions,
-        guides=[build(config, versions) for build in method.guides],
+        guides=guides,
         exact=frozen if frozen.dtype == torch.float32 else Frozen(network, side=config.crop_size),
         scored=average.network if average is not None and score_average else network,
     )

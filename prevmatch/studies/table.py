@@ -18,6 +18,7 @@ LABELS = {
     "mean_teacher": "Mean Teacher",
     "augseg": "AugSeg",
     "dual_teacher": "Dual Teacher",
+    "semivl": "SemiVL",
     "cps": "CPS",
     "co_training": "Diverse Co-training",
     "unimatch_v2": "UniMatch V2",
