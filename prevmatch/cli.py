@@ -1,14 +1,23 @@
 """Command line: what the recipes and the `prevmatch` command share. Heavy imports wait until they are needed."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from prevmatch.config import DataConfig, DatasetName, ExportFormat, MapKind, PredictConfig, TableConfig, TrainConfig
+from prevmatch.config import (
+    DataConfig,
+    DatasetName,
+    ExportFormat,
+    MapKind,
+    PredictConfig,
+    TableConfig,
+    TrainConfig,
+    full_name,
+)
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
 
 Value = TypeVar("Value")
@@ -17,26 +26,31 @@ Value = TypeVar("Value")
 def parse_recipe(
     default: TrainConfig,
     description: str | None = None,
-    dinov2: TrainConfig | None = None,
+    variants: Mapping[str, TrainConfig] | None = None,
     args: list[str] | None = None,
 ) -> TrainConfig:
     """A recipe's settings, each of which the command line (or `args`) can override.
 
-    Over `dinov2` instead of `default` where a DINOv2 encoder is asked for, or unimatch_v2 and no other encoder.
+    Over one of `variants` instead of `default` where a DINOv2 encoder is asked for (`dinov2`), or else by the name of
+    the method; not over that of a plain ViT with another kind of encoder, nor the reverse.
     """
     parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
     config = parse(default=default)
-    if dinov2 is None or not ("dinov2" in config.encoder or config.method == "unimatch_v2"):
+    variant = (variants or {}).get("dinov2" if "dinov2" in config.encoder else config.method)
+    if variant is None:
         return config
-    other = parse(default=dinov2)
-    return other if "dinov2" in other.encoder else config
+    other = parse(default=variant)
+    kinds = ["vit" in full_name(each.encoder) for each in (other, variant)]
+    return other if kinds[0] == kinds[1] else config
 
 
-def run_recipe(default: TrainConfig, description: str | None = None, *, dinov2: TrainConfig | None = None) -> None:
+def run_recipe(
+    default: TrainConfig, description: str | None = None, variants: Mapping[str, TrainConfig] | None = None
+) -> None:
     """Train with the settings that `parse_recipe` returns."""
 
     def start() -> None:
-        config = parse_recipe(default, description, dinov2)
+        config = parse_recipe(default, description, variants)
         from accelerate import PartialState
 
         from prevmatch.loop import train
