@@ -4,7 +4,8 @@ BIN := .venv/bin
 DEMO := outputs/demo
 DEMO_METHODS := supervised unimatch prevmatch
 
-# What `make reproduce-table` runs; the others of METHODS, ENCODERS, SPLITS, SEEDS default to the published table.
+# What `make reproduce-table` runs; the others of METHODS (or all), ENCODERS, SPLITS, SEEDS default to the published
+# table. ORACLE=1 adds runs with the labels of all images.
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
@@ -27,7 +28,8 @@ reproduce-table: .venv/installed
 	@$(BIN)/prevmatch table --recipe recipes/$(RECIPE).py --results_dir $(RESULTS_DIR) \
 	  $(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
-	  $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") $(if $(ONLY_PLAN),--only_plan)
+	  $(if $(ORACLE),--oracle) $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") \
+  $(if $(ONLY_PLAN),--only_plan)
 
 # As many tests side by side as there are cores, each on one thread.
 test: export OMP_NUM_THREADS = 1

@@ -250,11 +250,11 @@ class GuidanceConfig(Part):
     """Weight of what the other students say, in cps and co_training; in cps 1 on Pascal and 5 on Cityscapes, as
     published."""
     co_encoders: tuple[str, ...] = ()
-    """Encoders of the other students of co_training, one or two, all different; the one of `encoder` is scored and
-    kept. Settings of the optimiser are the same for all."""
+    """Encoders of the other students of co_training, one or two, all different; none is resnet50.dct. The one of
+    `encoder` is scored and kept, settings of the optimiser are the same for all."""
     outside_model: str | None = None
-    """A frozen model that guides too, in any method, in semivl a CLIP: one of transformers, folder or Hub repository
-    (openai/clip-vit-base-patch16; needs the extra `transformers`), or a Segmenter of the same classes."""
+    """A frozen model that guides too, in any method: a CLIP of transformers, folder or Hub repository, or a Segmenter
+    of the same classes. None is openai/clip-vit-base-patch16 in semivl (needs the extra `transformers`)."""
     outside_texts: str | None = None
     """For a CLIP: a file with a line per class, texts that mean it separated by commas; None takes the names."""
     outside_weight: float = 0.1
@@ -463,8 +463,8 @@ class TableConfig:
 
     recipe: Path
     """The recipe's file; its name says which published table belongs to it."""
-    methods: tuple[MethodName, ...] = ("supervised", "unimatch", "prevmatch")
-    """Methods to compare."""
+    methods: tuple[MethodName | Literal["all"], ...] = ("supervised", "unimatch", "prevmatch")
+    """Methods to compare, or all."""
     encoders: tuple[str, ...] = ()
     """timm encoders; none means those of the published table, or else the recipe's own."""
     splits: tuple[str, ...] = ()

@@ -220,18 +220,15 @@ def method_of(config: GuidanceConfig) -> Method:
     """The method that the settings name, with the partner, EMA teacher or further guides that they ask for.
 
     These can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view. Raises
-    ConfigError for a partner that its mixing cannot use, for other students that it has not, and for a guide that is
-    not named.
+    ConfigError for a partner that its mixing cannot use, and for other students that it has not.
     """
     method = METHODS[config.method]
     others = len(config.co_encoders)
-    if (config.method == "co_training") != (others > 0):
-        raise ConfigError(
-            "method co_training trains several encoders; name the others, such as --co_encoders resnet50.dct"
-            if not others
-            else f"co_encoders are only trained by method co_training, not by {config.method}; leave them out"
-        )
     if others:
+        if config.method != "co_training":
+            raise ConfigError(
+                f"co_encoders are only trained by method co_training, not by {config.method}; leave them out"
+            )
         guides: tuple[Builder, ...] = tuple(partial(co_student, ahead=ahead) for ahead in range(1, others + 1))
         method = replace(method, guides=guides, students=others + 1)
     if method.mixing is adaptive_cutmix and config.partner not in (None, "labelled"):
@@ -240,11 +237,6 @@ def method_of(config: GuidanceConfig) -> Method:
     if config.ema_decay is not None:
         guides = tuple(teacher if guide is itself else guide for guide in method.guides)
         method = replace(method, guides=guides, ema_decay=config.ema_decay)
-    if outside in method.guides and config.outside_model is None:
-        raise ConfigError(
-            f"method {config.method} has a guide from outside; name it, such as --outside_model "
-            "openai/clip-vit-base-patch16"
-        )
     asked = ((previous, config.previous_guidance), (outside, config.outside_model is not None))
     added = tuple(guide for guide, wanted in asked if wanted and guide not in method.guides)
     if added:

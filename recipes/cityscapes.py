@@ -83,7 +83,6 @@ VARIANTS = {
     "semivl": replace(
         CITYSCAPES,
         encoder="vit_base_patch16_clip_224.openai",
-        outside_model="openai/clip-vit-base-patch16",
         crop_size=800,
         eval_window=800,
         epochs=225,

@@ -54,7 +54,6 @@ VARIANTS = {
     "semivl": replace(
         COCO,
         encoder="vit_base_patch16_clip_224.openai",
-        outside_model="openai/clip-vit-base-patch16",
         crop_size=512,
         eval_window=512,
         epochs=10,

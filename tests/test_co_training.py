@@ -139,7 +139,6 @@ def test_a_run_trains_three_architectures_and_keeps_the_first(tiny_config, tiny_
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({}, "method co_training trains several encoders; name the others, such as --co_encoders"),
     ({"method": "cps", "co_encoders": ("test_convnext",)}, "co_encoders are only trained by method co_training"),
     ({"co_encoders": ("test_resnet",)}, "encoder 'test_resnet' is named twice, but students of co_training differ"),
     ({"co_encoders": ("test_vit", "test_vit")}, "encoder 'test_vit' is named twice"),
@@ -154,6 +153,7 @@ def test_what_cannot_be_is_refused_before_training(tiny_config, tiny_data, chang
     assert not tiny_config.output_dir.exists()
 
 
-def test_short_names_of_encoders_are_known(tiny_data):
+def test_short_names_of_encoders_are_known_and_one_is_taken_where_none_is_named(tiny_data):
     config = settings(encoder="resnet50", co_encoders=("dinov2_small",), crop_size=56)
     assert fit(config, tiny_data, 1).co_encoders == ("vit_small_patch14_dinov2.lvd142m",)
+    assert fit(dataclasses.replace(config, co_encoders=()), tiny_data, 1).co_encoders == ("resnet50.dct",)

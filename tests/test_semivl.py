@@ -24,6 +24,7 @@ from prevmatch.methods import FIXMATCH, SEMIVL, method_of, step
 from prevmatch.mixing import StrongView
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.fitting import fit
 from prevmatch.run.state import TrainState
 from prevmatch.views import Views
 
@@ -155,8 +156,13 @@ def test_any_method_may_have_it():
     assert method_of(dataclasses.replace(config, method="unimatch")) == SEMIVL
     supervised = method_of(dataclasses.replace(config, method="supervised", previous_guidance=True))
     assert supervised == dataclasses.replace(FIXMATCH, guides=(previous, outside))
-    with pytest.raises(ConfigError, match="method semivl has a guide from outside; name it, such as --outside_model"):
-        method_of(dataclasses.replace(TINY, method="semivl"))
+
+
+def test_semivl_takes_clip_where_nothing_is_named(tiny_data, model):
+    config = dataclasses.replace(TINY, method="semivl")
+    assert fit(config, tiny_data, 1).outside_model == "openai/clip-vit-base-patch16"
+    assert fit(dataclasses.replace(config, outside_model=str(model)), tiny_data, 1).outside_model == str(model)
+    assert fit(TINY, tiny_data, 1).outside_model is None
 
 
 def test_a_model_of_other_classes_is_refused(model):

@@ -17,6 +17,9 @@ from prevmatch.models.vit import FEWEST, nearest_multiple
 EPOCHS, JOINS = 50, 25
 SMALLEST_CROP, LARGEST_CROP, LARGEST_OF_PATCHES = 65, 513, 518
 LONGEST_SIDE, FITTED_SIDE = 1536, 1024
+CO_ENCODERS = ("resnet50.dct",)
+CLIP = "openai/clip-vit-base-patch16"
+"""SemiVL's."""
 
 
 def require_unlabelled(method: Method, data: TrainingData) -> None:
@@ -37,8 +40,9 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, for SGD over one without a
     learning rate, and for several students that are alike or see images differently.
     """
-    others = tuple(map(full_name, config.co_encoders))
-    config = dataclasses.replace(config, encoder=full_name(config.encoder), co_encoders=others)
+    others = tuple(map(full_name, config.co_encoders or (CO_ENCODERS if config.method == "co_training" else ())))
+    model = config.outside_model or (CLIP if config.method == "semivl" else None)
+    config = dataclasses.replace(config, encoder=full_name(config.encoder), co_encoders=others, outside_model=model)
     require_unlike((config.encoder, *others))
     patch = patch_size(config.encoder)
     width, height = median_size(data)
