@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import tyro
 
+from prevmatch import __version__
 from prevmatch.config import (
+    OWN_DATA,
     DataConfig,
     DatasetName,
     ExportFormat,
@@ -19,6 +21,7 @@ from prevmatch.config import (
     full_name,
 )
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
+from prevmatch.printable import printable
 
 Value = TypeVar("Value")
 
@@ -48,20 +51,19 @@ def run_recipe(
     default: TrainConfig, description: str | None = None, variants: Mapping[str, TrainConfig] | None = None
 ) -> None:
     """Train with the settings that `parse_recipe` returns."""
+    or_exit(lambda: _train_and_tell(parse_recipe(default, description, variants)))
 
-    def start() -> None:
-        config = parse_recipe(default, description, variants)
-        from accelerate import PartialState
 
-        from prevmatch.loop import train
+def _train_and_tell(config: TrainConfig) -> None:
+    from accelerate import PartialState
 
-        result = train(config)
-        PartialState().print(
-            f"best mIoU {result.best_miou:.2f} % (epoch {result.best_epoch}), final {result.final_miou:.2f} %, "
-            f"{result.seconds_per_iteration:.3f} s per iteration; see {result.output_dir}"
-        )
+    from prevmatch.loop import train
 
-    or_exit(start)
+    result = train(config)
+    PartialState().print(
+        f"best mIoU {result.best_miou:.2f} % (epoch {result.best_epoch}), final {result.final_miou:.2f} %, "
+        f"{result.seconds_per_iteration:.3f} s per iteration; see {result.output_dir}"
+    )
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
@@ -78,7 +80,19 @@ def or_exit(command: Callable[[], Value]) -> Value:
         print(f"{'stopped' if error.status == 75 else 'error'}: {error}", file=sys.stderr)
         sys.exit(error.status)
     except OSError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
+
+
+def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
+    """Train on your own images: all of them in DATA_DIR/images, masks of the same name for some in DATA_DIR/masks.
+
+    One class id per pixel, 255 = ignored; exports of labelling tools are understood too. Crop, schedule and optimiser
+    are fitted to data and encoder (0 means that). In several processes: accelerate launch -m prevmatch.cli train …
+
+    Args:
+        config: All settings.
+    """
+    _train_and_tell(config)
 
 
 def compare(
@@ -108,6 +122,7 @@ def prepare(
     decoded: bool = False,
     allow_incomplete: bool = False,
     rows_per_shard: int = 0,
+    overwrite: bool = False,
     push_to_hub: str | None = None,
 ) -> None:
     """Make a raw data set into one self-contained folder of parquet files that `datasets` loads.
@@ -121,6 +136,7 @@ def prepare(
         decoded: Store pixels instead of compressed files: more space, nearly no decoding.
         allow_incomplete: Accept other image counts than the published ones.
         rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
+        overwrite: Replace another preparation, or other files, in output_dir.
         push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
     """
     from prevmatch.data.from_settings import load_source
@@ -134,7 +150,7 @@ def prepare(
     if name in COUNTS and not allow_incomplete:
         check_counts(source, name)
     job = Preparation(source=source, name=name, output_dir=output_dir, decoded=decoded, rows_per_shard=rows_per_shard)
-    write(job)
+    write(job, overwrite=overwrite)
     print(f"{len(source.train)} training and {len(source.val)} validation images in {output_dir}")
     if push_to_hub is not None:
         print(push(output_dir, push_to_hub))
@@ -196,6 +212,7 @@ def predict(
     overlay: bool = False,
     colour_map: bool = False,
     ids: bool = False,
+    overwrite: bool = False,
     device: str | None = None,
 ) -> None:
     """Segment images, and folders of any length, and write maps of the classes; without --ids, --colour_map or
@@ -209,6 +226,7 @@ def predict(
         overlay: Write the images under the colours of their classes, with a legend.
         colour_map: Write the classes as PNG with a palette (its values are the class ids).
         ids: Write the class ids as grey PNG.
+        overwrite: Also replace files in output_dir that this command did not write.
         device: Where to compute; by default the GPU, if there is one.
     """
     import torch
@@ -222,14 +240,16 @@ def predict(
     files = find_inputs(inputs, output_dir)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = Segmenter.from_pretrained(best_of_run(model), device=device)
-    failures = predict_files(network, files, output_dir, kinds, how)
+    failures = predict_files(network, files, output_dir, kinds, how, overwrite=overwrite)
     print(f"{len(files) - len(failures)} of {len(files)} images segmented, {', '.join(kinds)} in {output_dir}")
     if failures:
         print("\n".join(failures), file=sys.stderr)
         raise DataError(f"{len(failures)} of {len(files)} images could not be segmented; they are listed above")
 
 
-def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path) -> None:
+def export(
+    model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path, overwrite: bool = False
+) -> None:
     """Write a model for other runtimes: RGB images float32 (B, 3, H, W) in [0, 255] to logits (B, C, H, W), all sizes
     free. The file is only kept if its outputs agree with the model's.
 
@@ -237,13 +257,15 @@ def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output:
         model: A model folder, a run's output folder (its best model), or a Hub repository.
         format: ONNX (needs the extra `export`), TorchScript, or a program of torch.export.
         output: The file to write.
+        overwrite: Replace that file if it is there.
     """
     from prevmatch.models.saved import best_of_run
     from prevmatch.models.segmenter import Segmenter
     from prevmatch.use.export import CHECKED_SIZES
     from prevmatch.use.export import export as write
 
-    difference = write(Segmenter.from_pretrained(best_of_run(model)), format, output)
+    network = Segmenter.from_pretrained(best_of_run(model))
+    difference = write(network, format, output, overwrite=overwrite)
     print(f"{output}: logits differ by at most {difference:.2g} from the model's at {len(CHECKED_SIZES)} sizes")
 
 
@@ -269,6 +291,7 @@ def push(
     samples: bool = True,
     space: bool = False,
     output_dir: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Upload a model with a card that says what is known about it; doing so again updates both.
 
@@ -280,6 +303,7 @@ def push(
         samples: Also upload the run's last panel, which shows some validation and unlabelled images.
         space: Also write a folder that is ready to become a Gradio Space for the model.
         output_dir: Where that folder goes; by default FOLDER-space beside the folder.
+        overwrite: Also replace files in it that this command did not write.
     """
     from prevmatch.share.hub import push as push_model
     from prevmatch.share.space import write_space
@@ -287,9 +311,8 @@ def push(
     repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples)
     print(address)
     if space:
-        written = write_space(
-            repo, output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space"), license
-        )
+        place = output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space")
+        written = write_space(repo, place, license, overwrite=overwrite)
         print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
 
 
@@ -306,8 +329,11 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
 
 def main() -> None:
     """Entry point of the `prevmatch` command."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"prevmatch {__version__}")
+        return
     commands: dict[str, Callable[..., Any]] = {
-        "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push, "export": export,
+        "train": train, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push, "export": export,
         "convert": convert, "table": table, "compare": compare, "report": report,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))

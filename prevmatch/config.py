@@ -36,6 +36,9 @@ ENCODERS = {
 }
 """Short names of encoders, and timm's."""
 
+LONGEST_SIDE = 16_384
+"""Of the images and windows that a model asks for."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -67,8 +70,12 @@ class DecoderConfig(Part):
         _check(self.decoder_kind in kinds, f"decoder_kind is {self.decoder_kind!r} but must be of {', '.join(kinds)}")
         for name in ("decoder_channels", "low_level_channels"):
             value = getattr(self, name)
-            _check(isinstance(value, int) and 1 <= value <= 16_384, f"{name} is {value} but must lie in 1..16384")
-        _check(_three_numbers(self.atrous_rates), f"atrous_rates is {self.atrous_rates!r} but must be three numbers")
+            _check(_whole(value, 1, 4096), f"{name} is {value!r} but must lie in 1..4096")
+        rates = self.atrous_rates
+        _check(
+            isinstance(rates, tuple) and len(rates) == 3 and all(_whole(rate, 1, 1024) for rate in rates),
+            f"atrous_rates is {rates!r} but must be three whole numbers in 1..1024",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +103,29 @@ class SegmenterConfig(DecoderConfig):
         super().__post_init__()
         _check(isinstance(self.encoder, str), f"encoder is {self.encoder!r} but must be the name of a timm encoder")
         count = self.num_classes
-        _check(isinstance(count, int) and 1 <= count <= 255, f"num_classes is {count} but must lie in 1..255")
+        _check(_whole(count, 1, 255), f"num_classes is {count!r} but must lie in 1..255")
         for name in ("mean", "std"):
             value = getattr(self, name)
             _check(_three_numbers(value), f"{name} is {value!r} but must be three numbers")
+        _check(min(self.std) > 0, f"std is {self.std!r} but must be three numbers above 0")
         for name in ("eval_window", "image_size"):
             value = getattr(self, name)
             _check(
-                value is None or (isinstance(value, int) and value >= 1), f"{name} is {value!r}, not a size or None"
+                value is None or _whole(value, 1, LONGEST_SIDE),
+                f"{name} is {value!r} but must be None or lie in 1..{LONGEST_SIDE}",
             )
         for name in ("class_names", "palette"):
             _check(isinstance(getattr(self, name), tuple), f"{name} is {getattr(self, name)!r} but must be a list")
         for name in ("class_names", "palette"):
             given = len(getattr(self, name))
-            _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
+            _check(given in (0, count), f"{name} has {given} entries but num_classes is {count}")
+        for value in self.class_names:
+            _check(isinstance(value, str), f"class_names holds {value!r} but must be a list of names")
+        for colour in self.palette:
+            _check(
+                isinstance(colour, tuple) and len(colour) == 3 and all(_whole(c, 0, 255) for c in colour),
+                f"palette holds {colour!r} but must be a list of colours of three whole numbers in 0..255",
+            )
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -507,5 +523,32 @@ def _share(config: object, *names: str) -> None:
 
 
 def _three_numbers(value: Any) -> bool:
-    numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
+    numbers = isinstance(value, tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in value
+    )
     return numbers and len(value) == 3
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+OWN_DATA = TrainConfig(
+    dataset="custom",
+    image_size=0,
+    crop_size=0,
+    encoder="auto",
+    epochs=0,
+    batch_size=4,
+    method="mean_teacher",
+    partner="reversed",
+    optimizer="adamw",
+    lr=0,
+    decoder_lr_multiplier=0,
+    weight_decay=None,
+    bank_policy="interval",  # needs no validation labels
+    bank_interval=0,
+    score="ema",
+    output_dir=Path("outputs/custom"),
+)
+"""The recipe for a user's own images, of `prevmatch train` and recipes/custom.py."""

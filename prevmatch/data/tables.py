@@ -9,6 +9,7 @@ from prevmatch.data.palettes import voc_colours
 from prevmatch.data.reading import open_cell
 from prevmatch.data.sources import FEATURES, RGB, Source
 from prevmatch.data.splits import has_mask
+from prevmatch.data.trusted import check_cells, check_shards
 from prevmatch.errors import ConfigError, DataError
 
 TRAIN, VAL, BARE = ("train",), ("validation", "val", "valid", "test"), ("unlabelled", "unlabeled", "unsupervised")
@@ -36,10 +37,13 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         if (Path(name) / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(name)
         elif shards := _shards(Path(name)):
+            check_shards(path for paths in shards.values() for path in paths)
             # Not by the folder's name: `datasets` caches folders of one name and card as if they were the same.
             loaded = datasets.load_dataset("parquet", data_files=shards)
         else:
             loaded = datasets.load_dataset(name)
+    except DataError:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise DataError(f"data set {name!r} cannot be loaded ({type(error).__name__}: {reason})") from error
@@ -50,6 +54,7 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         if part in BARE and mask_column not in rows.column_names:
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
         parts[part] = _renamed(rows, name, part, image_column, mask_column)
+        check_cells(parts[part], name, part)
     return datasets.DatasetDict(parts)
 
 

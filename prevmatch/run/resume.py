@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from prevmatch.config import TrainConfig, material
+from prevmatch.data.fingerprints import fingerprint
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import CheckpointError, ConfigError, Stopped
 from prevmatch.run import checkpoint
@@ -39,7 +40,7 @@ class Keeper:
         self.folder = config.output_dir / "checkpoints"
         self.identity = {
             "config": config.to_json(),
-            "data": _fingerprint(data),
+            "data": _identity(data, accelerator),
             "processes": accelerator.num_processes,
         }
         self.writer = ThreadPoolExecutor(1)
@@ -129,8 +130,14 @@ class Keeper:
         different = [f"{name}={now[name]} (was {then.get(name)})" for name in now if now[name] != then.get(name)]
         if different:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
-        if saved["data"] != self.identity["data"]:
+        changed = [part for part, value in self.identity["data"].items() if saved["data"][part] != value]
+        if "names" in changed:
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")
+        if changed:
+            raise ConfigError(
+                f"{found} was made with other files: some of the {' and '.join(changed)} images, or their masks, have "
+                "changed since; restore them, or start anew with --overwrite_output_dir"
+            )
         checkpoint.restore(found, self.networks, self.memory, rank=self.accelerator.process_index)
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
@@ -177,6 +184,11 @@ class Keeper:
         return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
 
 
-def _fingerprint(data: TrainingData) -> str:
-    ids = [data.source.class_names, data.labelled["id"][:], data.unlabelled["id"][:], data.val["id"][:]]
-    return hashlib.sha256(repr(ids).encode()).hexdigest()
+def _identity(data: TrainingData, accelerator: Accelerator) -> dict[str, str]:
+    """What must be equal for a run to go on: the names of all images, and fingerprints of what they hold."""
+    parts = {"labelled": data.labelled, "unlabelled": data.unlabelled, "validation": data.val}
+    names = [data.source.class_names, *(rows["id"][:] for rows in parts.values())]
+    identity: dict[str, str] = {"names": hashlib.sha256(repr(names).encode()).hexdigest()}
+    if accelerator.is_main_process:
+        identity |= {part: fingerprint(rows) for part, rows in parts.items()}
+    return broadcast_object_list([identity])[0]
