@@ -8,10 +8,9 @@ import numpy as np
 
 from prevmatch.config import DataConfig
 from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, shapes
-from prevmatch.data.colours import palette_colours, read_colours
-from prevmatch.data.layouts import meaning_of
+from prevmatch.data.cells import limit_pixels
+from prevmatch.data.colours import meaning_of, palette_colours, read_colours
 from prevmatch.data.lists import labelled_list, published_splits
-from prevmatch.data.reading import limit_pixels
 from prevmatch.data.sources import RGB, Source, TrainingData
 from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
 from prevmatch.data.survey import presence
@@ -34,8 +33,11 @@ def load_training_data(config: DataConfig) -> TrainingData:
     return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled)
 
 
-def load_source(config: DataConfig) -> Source:
-    """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set."""
+def load_source(config: DataConfig, *, training: bool = True) -> Source:
+    """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set.
+
+    Of custom data without a validation part, `training` holds some out; else all of it is to be evaluated.
+    """
     limit_pixels(config.max_image_pixels)
     match config.dataset:
         case None:
@@ -43,7 +45,7 @@ def load_source(config: DataConfig) -> Source:
         case "shapes":
             return shapes.load_shapes()
         case "custom":
-            return custom.load_custom(config)
+            return custom.load_custom(config, training=training)
     place = config.dataset_name or config.data_dir
     if place is None:
         raise ConfigError(

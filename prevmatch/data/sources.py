@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import datasets
 
@@ -29,6 +31,16 @@ class Source:
     """Class id for each of the 256 values in the mask files; None where the files already hold class ids."""
     colours: tuple[tuple[RGB, int], ...] = ()
     """Class id of each colour, where the masks are pictures in colours."""
+    grey_colours: bool = False
+    """Whether grey masks are read by those colours too, instead of as ids."""
+    colour_distance: int = 0
+    """A colour that is no class's is the nearest one's if no channel differs by more."""
+    blurred: bool = False
+    """Whether mask files may be such as do not keep values exactly (JPEG)."""
+    orientation: Literal["by_size", "upright", "stored"] = "by_size"
+    """How photos with an EXIF orientation lie over their masks; `by_size` is upright unless only stored fits."""
+    bits: int | None = None
+    """Bits that photos in 16-bit files use; None finds them photo by photo."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one line each."""
 
@@ -61,3 +73,8 @@ class TrainingData:
 def table(ids: Sequence[str], images: Sequence[dict], masks: Sequence[dict | None]) -> datasets.Dataset:
     """Build a Dataset of id, image, mask from {"bytes", "path"} cells."""
     return datasets.Dataset.from_dict({"id": list(ids), "image": list(images), "mask": list(masks)}, features=FEATURES)
+
+
+def file_cell(path: Path) -> dict:
+    """The cell of an image or mask file."""
+    return {"path": str(path), "bytes": None}

@@ -1,6 +1,5 @@
 """Segmenting files and folders of any length: which files, what their maps are called, and writing those."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -10,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from prevmatch.config import MapKind, PredictConfig
-from prevmatch.data.images import IMAGE_SUFFIXES
+from prevmatch.data.walking import IMAGE_SUFFIXES, Walk, walk
 from prevmatch.errors import DataError
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.share.pictures import overlay, palette_mask
@@ -30,7 +29,10 @@ def find_inputs(inputs: Sequence[Path], output_dir: Path) -> dict[Path, str]:
     for given in inputs:
         if not given.exists():
             raise DataError(f"{given} does not exist; give images or folders of images")
-        for path in _below(given, maps) if given.is_dir() else [given]:
+        walked = walk(given, without=maps) if given.is_dir() else Walk(given.parent, [given])
+        for note in walked.notes():
+            print(note)
+        for path in walked.files:
             found.setdefault(path.resolve(), (path, given if given.is_dir() else given.parent))
     if not found:
         raise DataError(f"no images ({', '.join(IMAGE_SUFFIXES)}) in {', '.join(map(str, inputs)) or 'nothing'}")
@@ -86,19 +88,6 @@ def _write(path: Path, picture: Image.Image) -> None:
         write_picture(path, picture)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another output_dir") from error
-
-
-def _below(folder: Path, without: set[Path]) -> Iterator[Path]:
-    """Image files below a folder, sorted within each folder; hidden ones and the folders `without` are left out."""
-    for place, folders, names in os.walk(folder, followlinks=False):
-        here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in without)
-        if here.resolve() not in without:
-            yield from (
-                here / name
-                for name in sorted(names)
-                if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-            )
 
 
 def _stem(path: Path, root: Path) -> str:
