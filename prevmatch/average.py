@@ -12,18 +12,18 @@ from prevmatch.models.segmenter import Segmenter
 class Average:
     """θ' ← a θ' + (1 − a) θ after every step that was taken, with a = min(1 − 1/(step + 1), cap).
 
-    Parameters and buffers alike, as UniMatch V2 and AugSeg have it; counters are copied. `network` is the average, in
-    eval mode.
+    In the first `idle` steps a is 0. Parameters and buffers alike, as UniMatch V2 and AugSeg have it; counters are
+    copied. `network` is the average, in eval mode.
     """
 
-    def __init__(self, source: Segmenter, cap: float):
-        self.source, self.cap, self.steps = source, cap, 0
+    def __init__(self, source: Segmenter, cap: float, *, idle: int = 0):
+        self.source, self.cap, self.idle, self.steps = source, cap, idle, 0
         self.network = deepcopy(source).eval().requires_grad_(False)
 
     @torch.no_grad()
     def follow(self, logits: Tensor, mask: Tensor) -> None:
         """Take in the network as a step left it; what it said does not matter here."""
-        share = 1 - min(1 - 1 / (self.steps + 1), self.cap)
+        share = 1.0 if self.steps < self.idle else 1 - min(1 - 1 / (self.steps + 1), self.cap)
         for pairs in (
             zip(self.network.parameters(), self.source.parameters(), strict=True),
             zip(self.network.buffers(), self.source.buffers(), strict=True),

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +14,29 @@ from prevmatch.errors import ConfigError, DataError, PrevMatchError
 Value = TypeVar("Value")
 
 
-def run_recipe(default: TrainConfig, description: str | None = None) -> None:
-    """Train with a recipe's settings, each of which the command line can override."""
+def parse_recipe(
+    default: TrainConfig,
+    description: str | None = None,
+    dinov2: TrainConfig | None = None,
+    args: list[str] | None = None,
+) -> TrainConfig:
+    """A recipe's settings, each of which the command line (or `args`) can override.
+
+    Over `dinov2` instead of `default` where a DINOv2 encoder is asked for, or unimatch_v2 and no other encoder.
+    """
+    parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
+    config = parse(default=default)
+    if dinov2 is None or not ("dinov2" in config.encoder or config.method == "unimatch_v2"):
+        return config
+    other = parse(default=dinov2)
+    return other if "dinov2" in other.encoder else config
+
+
+def run_recipe(default: TrainConfig, description: str | None = None, *, dinov2: TrainConfig | None = None) -> None:
+    """Train with the settings that `parse_recipe` returns."""
 
     def start() -> None:
-        config = tyro.cli(TrainConfig, default=default, description=description, use_underscores=True)
+        config = parse_recipe(default, description, dinov2)
         from accelerate import PartialState
 
         from prevmatch.loop import train
@@ -108,10 +127,10 @@ def prepare(
 
 
 def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
-    """Make a checkpoint released with the paper into a folder that `from_pretrained` loads.
+    """Make a checkpoint released with the paper, or with UniMatch V2, into a folder that `from_pretrained` loads.
 
     Args:
-        file: A released .pth file; read weights-only.
+        file: A released .pth file, or the weights of a backbone alone; read weights-only.
         output_dir: Where the model folder goes.
     """
     from prevmatch.use.convert import convert as convert_checkpoint

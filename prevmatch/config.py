@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher"]
+MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2", "cps"]
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -23,8 +23,15 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 IGNORE_INDEX = 255
 """The class id of pixels that do not count."""
 
-EMA_DECAY = 0.99
-"""Cap of an average's decay where `ema_decay` is left open: it spans 100 steps, which suits short schedules."""
+ALL = "all"
+"""The split in which every image that has a mask is labelled."""
+
+ENCODERS = {
+    "dinov2_small": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2_base": "vit_base_patch14_dinov2.lvd142m",
+    "dinov2_large": "vit_large_patch14_dinov2.lvd142m",
+}
+"""Short names of encoders, and timm's."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -170,7 +177,7 @@ class DataConfig(PlaceConfig):
     mask_colours: str | None = None
     """What the colours of RGB masks mean: voc, cityscapes, or a file with a line `name: r, g, b` per class."""
     mask_tolerance: int = 0
-    """A colour that is no class's counts as the nearest one's if no channel differs by more; then masks may be JPEG."""
+    """A colour that is no class's is the nearest one's if no channel differs by more; then masks may be JPEG."""
     mask_threshold: int | None = None
     """Grey masks are two classes: values from this one on are the foreground (128 for soft edges); None: ids."""
     mask_255: Literal["auto", "ignored"] = "auto"
@@ -183,7 +190,7 @@ class DataConfig(PlaceConfig):
     """The part of custom data to validate on (such as test); None takes val, valid or validation."""
     split: str | None = None
     """Which images are labelled: a published list (92, 1_16, priority_1_8, a folder in splits_dir), `1_N` for every
-    N-th name where no lists are published, or None for every image that has a mask."""
+    N-th name where no lists are published, or `all` (or None) for every image that has a mask."""
     labelled: str | None = None
     """Draw the labelled images instead of using a split: a number (100) or a share (5%) of those that have a mask,
     such that every class occurs if possible."""
@@ -232,10 +239,10 @@ class GuidanceConfig(Part):
     """How the unlabelled images are used."""
     previous_guidance: bool = False
     """Add guidance by previous models to the method (prevmatch is unimatch with this switched on)."""
-    partner: Partner = "independent"
-    """The image that CutMix pastes into another: a further draw of the unlabelled ones (as published), the one before
-    it in the batch or the batch in `reversed` order (as in UniMatch V2), both faster, or a labelled one with its
-    mask."""
+    partner: Partner | None = None
+    """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
+    it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
+    the method has: reversed for unimatch_v2, labelled for augseg, else independent."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -249,7 +256,9 @@ class GuidanceConfig(Part):
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
-    mean_teacher has one, with 0.99."""
+    mean_teacher (0.99, which spans 100 steps), unimatch_v2 (0.996) and augseg (0.999) have one."""
+    peer_weight: float = 1.0
+    """Weight of what the other student says, in cps; 1 on Pascal and 5 on Cityscapes as published."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -274,7 +283,7 @@ class GuidanceConfig(Part):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "bank_capacity", "ensemble_size")
-        _at_least(self, 0, "bank_interval", "bank_start_epoch")
+        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight")
         _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)
@@ -286,7 +295,9 @@ class NetworkConfig(DecoderConfig):
     """What is trained."""
 
     encoder: str = "resnet50s"
-    """Any timm encoder with features at strides 4 and 16, or any plain ViT (vit_small_patch14_dinov2.lvd142m)."""
+    """Any timm encoder with features at strides 4 and 16, or any plain ViT; dinov2_small, dinov2_base and dinov2_large
+    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; `auto` is
+    dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
     freeze_encoder: bool = False
@@ -311,19 +322,19 @@ class OptimiserConfig(Part):
     gradient_accumulation_steps: int = 1
     """Batches per optimiser step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum (as published), or AdamW."""
+    """SGD with momentum (as published), or AdamW, which short schedules profit from."""
     lr: float = 0.001
-    """Base learning rate of the encoder; 0 fits it to optimiser and length of the schedule."""
+    """Base learning rate of the encoder; 0 fits it to encoder, optimiser and length of the schedule."""
     decoder_lr_multiplier: float = 10.0
-    """The decoder's learning rate is lr times this."""
+    """The decoder's learning rate is lr times this; 0 is 40 for a plain ViT (UniMatch V2) and 10 for any other."""
     lr_schedule: Literal["poly", "cosine"] = "poly"
     """How the learning rate falls to 0: by the published polynomial of power 0.9, or along half a cosine."""
     warmup_steps: int = 0
     """Optimiser steps over which the learning rate rises from 0."""
     momentum: float = 0.9
     """Momentum of SGD."""
-    weight_decay: float = 1e-4
-    """Weight decay of every parameter; AdamW's is usually larger (0.01)."""
+    weight_decay: float | None = 1e-4
+    """Weight decay of every parameter; None is 0.01 for AdamW and 0.0001 for SGD."""
     supervised_loss: Literal["ce", "ohem"] = "ce"
     """Loss of the labelled images: cross-entropy, or the same over hard examples."""
     ohem_threshold: float = 0.7
@@ -337,18 +348,20 @@ class OptimiserConfig(Part):
         super().__post_init__()
         _at_least(self, 1, "gradient_accumulation_steps")
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
-        _at_least(self, 0, "epochs", "lr", "warmup_steps", "momentum", "weight_decay", "ohem_min_kept", "seed")
+        _at_least(
+            self, 0, "epochs", "lr", "decoder_lr_multiplier", "warmup_steps", "momentum", "ohem_min_kept", "seed"
+        )
+        _at_least(self, 0, "weight_decay", or_none=True)
         _share(self, "ohem_threshold")
-        _check(self.decoder_lr_multiplier > 0, "decoder_lr_multiplier must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(Part):
     """What is scored, when, and how; the best of it is kept."""
 
-    score: Literal["student", "ema"] = "student"
-    """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is
-    ema_decay."""
+    score: Literal["student", "ema"] | None = None
+    """What is scored, and kept in best/: the network that trains, or a moving average of it, whose decay is ema_decay;
+    None is what the method's published scores are of: ema for unimatch_v2 and augseg, else student."""
     eval_every: int = 1
     """Evaluate every so many epochs; the last epoch always is."""
     eval_window: int | None = None
@@ -454,6 +467,9 @@ class TableConfig:
     """Splits; none means those of the published table, or else the recipe's own."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A run for each; the table shows mean and standard deviation."""
+    oracle: bool = False
+    """Also train on the labels of all images, and show which share of the gap between labels only and that each method
+    closes. Fix `--epochs` and `--epoch_images` in args, so that all take as many steps."""
     data_dir: Path | None = None
     """Folder of the data set."""
     args: str = ""
@@ -462,6 +478,11 @@ class TableConfig:
     """Arguments for `accelerate launch`."""
     results_dir: Path = Path("results")
     """Where the runs and the tables go."""
+
+
+def full_name(encoder: str) -> str:
+    """timm's name of an encoder that may have a short one."""
+    return ENCODERS.get(encoder, encoder)
 
 
 def _check(holds: bool, message: str) -> None:

@@ -6,9 +6,9 @@ from itertools import product, takewhile
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from prevmatch.metrics import confusion_matrix, iou
+from prevmatch.progress import progress
 
 Network = Callable[[Tensor], Tensor]
 
@@ -17,15 +17,17 @@ WINDOWS = 4
 
 
 @torch.no_grad()
-def sliding_window(network: Network, image: Tensor, window: int, *, batch_size: int = 1) -> Tensor:
+def sliding_window(
+    network: Network, image: Tensor, window: int, *, batch_size: int = 1, inside: bool = False
+) -> Tensor:
     """Sum the class probabilities of overlapping windows over images (B, 3, H, W); returns (B, C, H, W).
 
     Windows start at every multiple of ⌊2/3 · window⌋ below the image's side and shrink at the right and lower border
-    (the published protocol of Cityscapes). `batch_size` windows of one shape are answered together.
+    (the published protocol of Cityscapes); `inside` moves the last ones back instead, so that all are whole (UniMatch
+    V2's, for a plain ViT). `batch_size` windows of one shape are answered together.
     """
     count, _, height, width = image.shape
-    stride = max(1, window * 2 // 3)
-    starts = product(range(0, height, stride), range(0, width, stride))
+    starts = product(*(_starts(side, window, inside=inside) for side in (height, width)))
     places = [(slice(t, min(t + window, height)), slice(x, min(x + window, width))) for t, x in starts]
     alike: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
     for rows, columns in places:
@@ -43,15 +45,20 @@ def sliding_window(network: Network, image: Tensor, window: int, *, batch_size: 
     return scores
 
 
-def class_scores(network: Network, image: Tensor, window: int | None) -> Tensor:
+def _starts(side: int, window: int, *, inside: bool) -> Iterable[int]:
+    stride = max(1, window * 2 // 3)
+    return (*range(0, side - window, stride), max(0, side - window)) if inside else range(0, side, stride)
+
+
+def class_scores(network: Network, image: Tensor, window: int | None, *, inside: bool = False) -> Tensor:
     """Scores (1, C, H, W) whose largest names the class of each pixel of a normalised image (1, 3, H, W).
 
-    They are logits of the whole image, or sums of probabilities over sliding windows.
+    They are logits of the whole image, or sums of probabilities over sliding windows, all of them whole if `inside`.
     """
     with torch.no_grad():
         if window is None:
             return network(image)
-        return sliding_window(network, image, window, batch_size=WINDOWS if image.is_cuda else 1)
+        return sliding_window(network, image, window, batch_size=WINDOWS if image.is_cuda else 1, inside=inside)
 
 
 def evaluate(
@@ -61,6 +68,7 @@ def evaluate(
     num_classes: int,
     normalize: Callable[[Tensor], Tensor],
     window: int | None,
+    inside: bool = False,
     device: torch.device,
     keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
@@ -71,7 +79,7 @@ def evaluate(
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for image, mask in samples:
-        scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window)
+        scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window, inside=inside)
         ids = scores.argmax(dim=1)[0]
         confusion += confusion_matrix(ids, mask.to(device, non_blocking=True), num_classes)
         if keep is not None:
@@ -86,6 +94,7 @@ def class_iou(
     num_classes: int,
     normalize: Callable[[Tensor], Tensor],
     window: int | None,
+    inside: bool = False,
     device: torch.device,
     reduce: Callable[[Tensor], Tensor],
     show: bool = True,
@@ -97,11 +106,12 @@ def class_iou(
     `loader` has this process's share of the images and `reduce` adds up what the processes hold; the rest is as in
     `evaluate`. The result means nothing where `go_on`, which is asked for each sample, ended it early.
     """
-    bar = tqdm(
+    bar = progress(
         takewhile(go_on, loader), desc="evaluate", total=len(loader), unit="image", disable=not show,
-        leave=None, dynamic_ncols=True,  # None: it stays, but not below the bar of a training run
+        leave=None,  # None: it stays, but not below the bar of a training run
     )  # fmt: skip
     confusion = evaluate(
-        network, bar, num_classes=num_classes, normalize=normalize, window=window, device=device, keep=keep
-    )
+        network, bar, num_classes=num_classes, normalize=normalize, window=window, inside=inside, device=device,
+        keep=keep,
+    )  # fmt: skip
     return iou(reduce(confusion).cpu())

@@ -26,6 +26,8 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
+from prevmatch.models.encoder import patch_size
+from prevmatch.run.choosing import choose_encoder
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
 from prevmatch.run.fitting import fit, require_unlabelled
 from prevmatch.run.launch import start_accelerator
@@ -38,7 +40,7 @@ from prevmatch.schedule import learning_rate
 from prevmatch.share.closing import close
 from prevmatch.share.hub import check_can_push
 from prevmatch.share.panels import draw_panel
-from prevmatch.students import Student, build_student
+from prevmatch.students import Student, build_students
 from prevmatch.views import Views, build_views
 
 
@@ -53,10 +55,10 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     set_seed(config.seed)
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
-    config = fit(config, data, accelerator.num_processes)
+    config = fit(choose_encoder(config, accelerator), data, accelerator.num_processes)
     method = method_of(config)
     require_unlabelled(method, data)
-    students = [build_student(config, method, data, accelerator)]
+    students = build_students(config, method, data, accelerator)
     loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
     total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
     watch = Watch([student.network for student in students], accelerator, active=config.nonfinite == "skip")
@@ -120,7 +122,7 @@ def build_loaders(
         scale_range=config.scale_range,
         seed=config.seed,
         unlabelled=method.uses_unlabelled,
-        partners=config.partner == "independent",
+        partners=method.partner == "independent",
         num_workers=config.num_workers,
         epoch_images=config.epoch_images,
     )
@@ -144,8 +146,10 @@ def supervised_loss_of(config: OptimiserConfig) -> SupervisedLoss:
 
 def views_of(batch: dict, method: Method, student: Student, config: TrainConfig) -> Views:
     """What the step sees of a batch."""
-    normalize = student.network.normalize
-    return build_views(batch, method.strong_views, seed=config.seed, normalize=normalize, partner=config.partner)
+    return build_views(
+        batch, method.strong_views, seed=config.seed, normalize=student.network.normalize, partner=method.partner,
+        draw=method.draw, box=method.box,
+    )  # fmt: skip
 
 
 def begin_epoch(students: Sequence[Student], state: TrainState) -> dict:
@@ -210,6 +214,7 @@ def score(
         num_classes=student.network.config.num_classes,
         normalize=student.network.normalize,
         window=config.eval_window,
+        inside=patch_size(config.encoder) > 1,
         device=accelerator.device,
         reduce=partial(accelerator.reduce, reduction="sum"),
         show=accelerator.is_main_process,

@@ -7,22 +7,24 @@ guide's losses count by its weight. Another method is another `Method`, or one m
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, nll_loss
 
-from prevmatch.config import GuidanceConfig
+from prevmatch.config import GuidanceConfig, Partner
+from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
+from prevmatch.guides.peer import peer
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
 from prevmatch.losses import weighted
-from prevmatch.mixing import Labels, Mixing, cutmix
+from prevmatch.mixing import DrawBox, Labels, Mixing, adaptive_cutmix, cutmix, cutmix_of_three, draw_box
 from prevmatch.models.segmenter import Perturbation, at_least_float32, enlarge
-from prevmatch.views import Views
+from prevmatch.views import DrawStrong, Views, draw_intensities, draw_nothing, draw_strong
 
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, C, H, W), class ids (B, H, W)) → scalar."""
@@ -31,6 +33,24 @@ SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 def with_dropped_channels(features: list[Tensor], *, probability: float) -> list[Tensor]:
     """Beside the features themselves, the same with channels dropped (UniMatch's feature perturbation)."""
     return [torch.cat([feature, dropout2d(feature, probability)]) for feature in features]
+
+
+def with_complementary_channels(features: list[Tensor]) -> list[Tensor]:
+    """Half of the channels, doubled, for the first half of the images, and the other half for the second, which are
+    other views of the same (UniMatch V2); a random half of the image pairs keeps all channels.
+
+    Features of as many channels, all four of a ViT, share their masks.
+    """
+    pairs, device = len(features[0]) // 2, features[0].device
+    whole = torch.rand(pairs, device=device).argsort() < pairs // 2
+    masks = dict[int, Tensor]()
+    for feature in features:
+        width = feature.shape[1]
+        if width not in masks:
+            first = 2 * torch.randint(2, (pairs, width), device=device)
+            first = first.masked_fill(whole[:, None], 1)
+            masks[width] = torch.cat([first, 2 - first])[:, :, None, None].to(feature.dtype)
+    return [feature * masks[feature.shape[1]] for feature in features]
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,20 @@ class Method:
     """Who labels."""
     mixing: Mixing = cutmix
     """How strong views are mixed."""
+    partner: Partner = "independent"
+    """The image that is pasted into another."""
+    draw: DrawStrong = draw_strong
+    """What changes a strong view."""
+    box: DrawBox | None = draw_box
+    """Where another image is shown; None leaves that to the mixing."""
+    ema_decay: float = 0.99
+    """Cap of the decay of the student's average, where there is one."""
+    ema_idle_epochs: int = 0
+    """Epochs in which it is a copy of the student."""
+    score: Literal["student", "ema"] = "student"
+    """What is scored."""
+    students: int = 1
+    """How many networks train; the first one is scored."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
 
@@ -97,25 +131,61 @@ PREVMATCH = replace(UNIMATCH, guides=(itself, previous))
 MEAN_TEACHER = Method(
     forwards=(Forward(("labelled", "strong1")),), weights={"strong1": 1.0}, guides=(teacher,), divided=False
 )
+AUGSEG = replace(
+    MEAN_TEACHER,
+    mixing=adaptive_cutmix,
+    partner="labelled",
+    draw=draw_intensities,
+    box=None,
+    ema_decay=0.999,
+    ema_idle_epochs=1,
+    score="ema",
+)
+UNIMATCH_V2 = Method(
+    forwards=(Forward(("labelled",)), Forward(("strong1", "strong2"), with_complementary_channels)),
+    weights={"strong1": 0.5, "strong2": 0.5},
+    guides=(teacher,),
+    partner="reversed",
+    ema_decay=0.996,
+    score="ema",
+)
+CPS = Method(
+    forwards=(Forward(("labelled",)), Forward(("strong1",))),
+    weights={"strong1": 1.0},
+    guides=(peer,),
+    mixing=cutmix_of_three,
+    draw=draw_nothing,
+    box=None,
+    divided=False,
+    students=2,
+)
 METHODS = {
     "supervised": SUPERVISED,
     "fixmatch": FIXMATCH,
     "unimatch": UNIMATCH,
     "prevmatch": PREVMATCH,
     "mean_teacher": MEAN_TEACHER,
+    "augseg": AUGSEG,
+    "unimatch_v2": UNIMATCH_V2,
+    "cps": CPS,
 }
 
 
 def method_of(config: GuidanceConfig) -> Method:
-    """The method that the settings name, with an EMA teacher or previous guidance if they ask for it.
+    """The method that the settings name, with the partner, EMA teacher or previous guidance that they ask for.
 
     Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
+    Raises ConfigError for a partner that its mixing cannot use.
     """
     method = METHODS[config.method]
+    if method.mixing is adaptive_cutmix and config.partner not in (None, "labelled"):
+        raise ConfigError(f"partner is {config.partner} but {config.method} pastes labelled images; leave it out")
+    method = replace(method, partner=config.partner or method.partner)
     if config.ema_decay is not None:
-        method = replace(method, guides=tuple(teacher if guide is itself else guide for guide in method.guides))
+        guides = tuple(teacher if guide is itself else guide for guide in method.guides)
+        method = replace(method, guides=guides, ema_decay=config.ema_decay)
     if config.previous_guidance and previous not in method.guides:
-        views = method if method.weights else replace(FIXMATCH, guides=())
+        views = method if method.weights else replace(FIXMATCH, partner=method.partner)
         method = replace(views, guides=(*method.guides, previous))
     return method
 
@@ -161,21 +231,22 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
     images = {"labelled": views.labelled, "weak": views.weak[:count]}
     said = [_answers(student, plan, images, mixed=False) for student, plan in zip(students, plans, strict=True)]
 
-    losses, labelled = dict[str, Tensor](), []
+    asking = [pair for own, seen in zip(asked, looks, strict=True) for pair in zip(own, seen, strict=True)]
+    logits = [_logits(guide, look, said) for guide, look in asking]
+    labels = [_labels(each, views) for each in logits]
+    pools, targets = [views.pool(each) for each in labels], {"feature": [each.first(count) for each in labels]}
+    for i, view in enumerate(views.strong if pools else (), start=1):  # all students see the same mixed images
+        images[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools, logits)
+
+    losses, labelled, place = dict[str, Tensor](), [], 0
     for number, (student, guides) in enumerate(zip(students, asked, strict=True)):
-        labels = [_labels(guide, look, said, views) for guide, look in zip(guides, looks[number], strict=True)]
-        pools, shown, targets = (
-            [views.pool(all_) for all_ in labels],
-            {},
-            {"feature": [x.first(count) for x in labels]},
-        )
-        for i, view in enumerate(views.strong if guides else (), start=1):
-            shown[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools)
-        answers = said[number] | _answers(student, plans[number], images | shown, mixed=True)
+        told = {name: each[place : place + len(guides)] for name, each in targets.items()}
+        place += len(guides)
+        answers = said[number] | _answers(student, plans[number], images, mixed=True)
         labelled.append(answers["labelled"].detach())
         terms = {"supervised": supervised_loss(enlarge(answers["labelled"], views.labelled), views.mask)}
-        terms |= _terms(method, guides, targets, answers, views)
-        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, targets["feature"], strict=True)}
+        terms |= _terms(method, guides, told, answers, views)
+        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, told["feature"], strict=True)}
         losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
         loss = _total(method, guides, terms)
         losses["loss"] = losses["loss"] + loss if number else loss
@@ -211,10 +282,14 @@ def _answers(
     return found
 
 
-def _labels(guide: Guide, look: Tensor | None, said: Sequence[Mapping[str, Tensor]], views: Views) -> Labels:
-    """A guide's pseudo-labels of all weak images."""
+def _logits(guide: Guide, look: Tensor | None, said: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """What a guide says of all weak images (N, C, h, w), not enlarged yet."""
     own = [] if guide.reads is None else [said[guide.reads]["weak"].detach()]
-    logits = torch.cat([at_least_float32(part) for part in (*own, look) if part is not None])
+    return torch.cat([at_least_float32(part) for part in (*own, look) if part is not None])
+
+
+def _labels(logits: Tensor, views: Views) -> Labels:
+    """The pseudo-labels in that."""
     confidence, ids = enlarge(logits, views.weak).softmax(dim=1).max(dim=1)
     return Labels(ids, confidence, views.valid)
 

@@ -12,8 +12,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from prevmatch.average import Average
-from prevmatch.config import EMA_DECAY, DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
+from prevmatch.config import DecoderConfig, OptimiserConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
 from prevmatch.guides.thresholds import ClassConfidence
@@ -22,6 +23,7 @@ from prevmatch.models.encoder import encoder_statistics
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.convolutions import quicken
+from prevmatch.run.fitting import steps_of
 
 
 class Remembers(Protocol):
@@ -78,18 +80,38 @@ class Student:
                 follower.follow(logits, mask)
 
 
-def build_student(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> Student:
-    """A new student on the device, with everything that the settings ask for around it."""
+def build_students(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> list[Student]:
+    """As many new students as the method has; raises ConfigError where several cannot train."""
+    if method.students > 1 and accelerator.scaler is not None:
+        raise ConfigError(f"method {config.method} has several optimisers, which fp16 cannot serve; use bf16 or fp32")
+    together: list[Versions] = []
+    return [build_student(config, method, data, accelerator, together) for _ in range(method.students)]
+
+
+def build_student(
+    config: TrainConfig,
+    method: Method,
+    data: TrainingData,
+    accelerator: Accelerator,
+    together: list[Versions] | None = None,
+) -> Student:
+    """A new student on the device, with everything that the settings ask for around it; `together` are those before
+    it, which it joins."""
+    together = [] if together is None else together
     network = build_network(config, data, accelerator)
-    asked = teacher in method.guides or config.score == "ema"
-    decay = EMA_DECAY if config.ema_decay is None else config.ema_decay
+    score_average = (config.score or method.score) == "ema"
+    asked = teacher in method.guides or score_average
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)
-    average = Average(network, decay) if asked else None  # before Accelerate wraps the network's forward
+    idle = method.ema_idle_epochs * steps_of(config, data, accelerator.num_processes) // max(1, config.epochs)
+    average = (
+        Average(network, method.ema_decay, idle=idle) if asked else None
+    )  # before Accelerate wraps the network's forward
     classwise = config.threshold_kind == "classwise"
     confidence = ClassConfidence(network.config.num_classes, config.class_confidence_momentum, device)
-    versions = Versions(0, network, frozen, average, confidence if classwise else None)
+    versions = Versions(len(together), network, frozen, average, confidence if classwise else None, together)
+    together.append(versions)
     prepared, optimizer = accelerator.prepare(network, build_optimizer(config, network))
     return Student(
         network=network,
@@ -98,7 +120,7 @@ def build_student(config: TrainConfig, method: Method, data: TrainingData, accel
         versions=versions,
         guides=[build(config, versions) for build in method.guides],
         exact=frozen if frozen.dtype == torch.float32 else Frozen(network, side=config.crop_size),
-        scored=average.network if average is not None and config.score == "ema" else network,
+        scored=average.network if average is not None and score_average else network,
     )
 
 
@@ -136,6 +158,7 @@ def build_optimizer(config: OptimiserConfig, network: Segmenter) -> torch.optim.
     groups = [{"params": network.decoder.parameters(), "multiplier": config.decoder_lr_multiplier}]
     if network.encoder_trains:
         groups.insert(0, {"params": network.encoder.parameters(), "multiplier": 1.0})
+    assert config.weight_decay is not None  # fitted by now
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -2,8 +2,8 @@
 
 What is drawn is UniMatch's (CVPR 2023): colour jitter p .8 (brightness, contrast, saturation ± .5, hue ± .25 of a
 turn, in random order), greyscale p .2, Gaussian blur p .5 with standard deviation U[.1, 2]; and CutMix boxes
-(`mixing`). Parameters are drawn on the host from a generator per sample, so they depend neither on the batch nor on
-the number of processes. Pixels are float32 RGB in [0, 255] at first.
+(`mixing`). Or it is AugSeg's: 1 to 3 of eleven changes. Parameters are drawn on the host from a generator per sample,
+so they depend neither on the batch nor on the number of processes. Pixels are float32 RGB in [0, 255] at first.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from prevmatch.config import IGNORE_INDEX, Partner
-from prevmatch.mixing import Labels, StrongView, box_map, draw_box
+from prevmatch.mixing import DrawBox, Labels, StrongView, box_map, draw_box
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BLUR_RADIUS = 6  # pixels on each side: three times the largest standard deviation
@@ -53,9 +53,13 @@ def build_views(
     seed: int,
     normalize: Callable[[Tensor], Tensor],
     partner: Partner = "independent",
+    draw: "DrawStrong | None" = None,
+    box: DrawBox | None = draw_box,
 ) -> Views:
     """Turn a loader's batch (uint8, on the device) into the views of a step with `strong_views` strong views.
 
+    `draw` draws what changes an image, as in UniMatch where it is left out, and `box` where it shows another one; None
+    leaves that to the mixing.
     `partner` says which image a box shows: the batch's own partners (the others, a quarter of them with two views, are
     left out), the image before it, the batch in reversed order, or the labelled image of the same sample.
     """
@@ -64,15 +68,16 @@ def build_views(
         return Views(labelled, mask, labelled[:0], mask[:0].bool())
     weak, valid = batch["weak"], batch["valid"]
     count, (height, width), device = len(weak), weak.shape[-2:], weak.device
+    draw = draw or draw_strong
     rngs = [np.random.default_rng((seed, *key, 1)) for key in batch["keys"]]
     own, other, boxes = [], [], []
     for _ in range(strong_views):
-        own.append([draw_strong(rng) for rng in rngs])
-        other.append([draw_strong(rng) for rng in rngs])
-        boxes.append([draw_box(rng, height, width) for rng in rngs])
+        own.append([draw(rng) for rng in rngs])
+        other.append([draw(rng) for rng in rngs])
+        boxes.append([box and box(rng, height, width) for rng in rngs])
     images, donor, guests = weak, list(range(count)), []
     if partner == "independent":
-        guests = [i for i in range(count) if any(drawn[i] for drawn in boxes)]
+        guests = [i for i in range(count) if box is None or any(drawn[i] for drawn in boxes)]
         kept = _on(device, guests)
         images = torch.cat([weak, batch["partner"][kept]])
         weak, valid = images, torch.cat([valid, batch["partner_valid"][kept]])
@@ -88,7 +93,7 @@ def build_views(
     ]  # fmt: skip
     pools = strong_augment(images.repeat(strong_views, 1, 1, 1), [p for drawn in parameters for p in drawn])
     pools = rearrange(normalize(pools), "(v n) c h w -> v n c h w", v=strong_views)
-    edges = _on(device, [[box or (0, 0, 0, 0) for box in drawn] for drawn in boxes])
+    edges = _on(device, [[edge or (0, 0, 0, 0) for edge in drawn] for drawn in boxes])
     donors = _on(device, donor)
     strong = (StrongView(pools[v], box_map(edges[v], height, width), donors) for v in range(strong_views))
     return Views(labelled, mask, normalize(weak), valid, tuple(strong))
@@ -117,6 +122,27 @@ def draw_strong(rng: np.random.Generator) -> Strong:
     return Strong(jitter, grey, float(rng.uniform(0.1, 2.0)) if rng.random() < 0.5 else None)
 
 
+def draw_nothing(rng: np.random.Generator) -> Strong:
+    """Leave the image as it is."""
+    return Strong(None, False, None)
+
+
+DrawStrong = Callable[[np.random.Generator], Strong]
+
+INTENSITIES: dict[str, tuple[float, float]] = {
+    "identity": (0, 0), "autocontrast": (0, 0), "equalize": (0, 0), "blur": (0.1, 2), "contrast": (0.05, 0.95),
+    "brightness": (0.05, 0.95), "saturation": (0.05, 0.95), "sharpness": (0.05, 0.95), "posterize": (4, 8),
+    "solarize": (1, 256), "hue": (-0.5, 0.5),
+}  # fmt: skip
+"""AugSeg's changes and the ranges of their amounts."""
+
+
+def draw_intensities(rng: np.random.Generator) -> Strong:
+    """Draw 1 to 3 of AugSeg's changes (CVPR 2023), with replacement, each with an amount of its own."""
+    names = rng.choice(list(INTENSITIES), size=rng.integers(1, 4))
+    return Strong(tuple((str(name), float(rng.uniform(*INTENSITIES[name]))) for name in names), False, None)
+
+
 # ---------------------------------------------------------------------------------------------- what is done
 def strong_augment(images: Tensor, parameters: Sequence[Strong | None]) -> Tensor:
     """Apply one `Strong` to each image of (B, 3, H, W), uint8 or float in [0, 255]; returns new float32 images.
@@ -125,12 +151,11 @@ def strong_augment(images: Tensor, parameters: Sequence[Strong | None]) -> Tenso
     """
     images = images.float() if images.dtype == torch.uint8 else images.clone()
     drawn = [p or Strong(None, False, None) for p in parameters]
-    for position in range(4):
+    jitters = [p.jitter or () for p in drawn]
+    for position in range(max(map(len, jitters), default=0)):
         for name, change in JITTER.items():
-            chosen = {
-                i: p.jitter[position][1] for i, p in enumerate(drawn) if p.jitter and p.jitter[position][0] == name
-            }
-            _apply(images, chosen, change)
+            due = ((i, j[position]) for i, j in enumerate(jitters) if len(j) > position)
+            _apply(images, {i: amount for i, (drawn_name, amount) in due if drawn_name == name}, change)
     _apply(images, {i: 1.0 for i, p in enumerate(drawn) if p.grey}, lambda x, _: _grey(x).expand_as(x))
     _apply(images, {i: p.blur for i, p in enumerate(drawn) if p.blur is not None}, gaussian_blur)
     return images
@@ -204,9 +229,49 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     return conv2d(flat, kernel.transpose(2, 3), groups=batch * channels).view_as(images)
 
 
-JITTER = {
+def stretch_contrast(images: Tensor, _: Tensor) -> Tensor:
+    """Stretch each channel to the whole range (PIL's autocontrast); a channel of one value stays."""
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    return torch.where(high > low, (images - low) * (255 / (high - low).clamp(min=1e-6)), images)
+
+
+def equalize_histogram(images: Tensor, _: Tensor) -> Tensor:
+    """Equalise the histogram of each channel (PIL's equalize)."""
+    from torchvision.transforms.v2.functional import equalize
+
+    return equalize(images.round().to(torch.uint8)).float()
+
+
+def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the image smoothed by PIL's kernel (1 1 1, 1 5 1, 1 1 1) / 13, whose border pixels stay."""
+    kernel = torch.ones(1, 1, 3, 3, device=images.device)
+    kernel[..., 1, 1] = 5
+    smooth = images.clone()
+    smooth[..., 1:-1, 1:-1] = conv2d(images.flatten(0, 1).unsqueeze(1), kernel / 13).view_as(smooth[..., 1:-1, 1:-1])
+    return (images * factor).add_(smooth * (1 - factor)).clamp_(0, 255)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep only the upper `bits`, rounded down, of the eight."""
+    step = 2 ** (8 - bits.floor())
+    return (images / step).floor() * step
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert what is at least as bright as the threshold."""
+    return torch.where(images >= threshold, 255 - images, images)
+
+
+JITTER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brightness": adjust_brightness,
     "contrast": adjust_contrast,
     "saturation": adjust_saturation,
     "hue": adjust_hue,
+    "autocontrast": stretch_contrast,
+    "equalize": equalize_histogram,
+    "blur": gaussian_blur,
+    "sharpness": adjust_sharpness,
+    "posterize": posterize,
+    "solarize": solarize,
 }
+"""What changes an image by an amount (B, 1, 1, 1); names that are missing here change nothing."""

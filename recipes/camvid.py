@@ -20,8 +20,13 @@ CAMVID = TrainConfig(
     encoder="mobilenetv2_100",
     epochs=60,
     batch_size=4,
-    lr=0.004,
-    bank_policy="best",
+    method="mean_teacher",
+    partner="reversed",
+    optimizer="adamw",
+    lr=3e-4,
+    weight_decay=0.01,
+    bank_interval=2,
+    score="ema",
     output_dir=Path("outputs/camvid"),
 )
 

@@ -8,8 +8,9 @@ CVAT (`Segmentation mask`) and COCO JSON are understood as they are, and data se
 
     accelerate launch recipes/custom.py --dataset_name user/name --mask_column label --labelled 10%
 
-A fifth of the masks is held out for validation. Crop, image size, schedule and learning rate are fitted to the data
-(0 means that) and printed before training starts.
+A fifth of the masks is held out for validation. Crop, image size, schedule and optimiser are fitted to data and
+encoder (0 means that) and printed before training starts. The encoder is DINOv2-S on a GPU and MobileNetV2 on a CPU
+unless --encoder names another.
 """
 
 from pathlib import Path
@@ -21,12 +22,18 @@ CUSTOM = TrainConfig(
     dataset="custom",
     image_size=0,
     crop_size=0,
-    encoder="resnet50s",
+    encoder="auto",
     epochs=0,
     batch_size=4,
+    method="mean_teacher",
+    partner="reversed",
+    optimizer="adamw",
     lr=0,
+    decoder_lr_multiplier=0,
+    weight_decay=None,
     bank_policy="interval",  # needs no validation labels
     bank_interval=0,
+    score="ema",
     output_dir=Path("outputs/custom"),
 )
 

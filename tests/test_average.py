@@ -32,6 +32,18 @@ def test_decay_rises_to_its_cap_over_parameters_and_buffers(network):
         assert found.reduce[1].num_batches_tracked == step + 1
 
 
+def test_in_idle_steps_it_is_a_copy(network):
+    average, weight = Average(network, 0.9, idle=3), network.decoder.classifier.weight
+    for _ in range(3):
+        torch.nn.init.normal_(weight)
+        average.follow(NOTHING, NOTHING)
+        assert torch.equal(average.network.decoder.classifier.weight, weight)
+    before = weight.detach().clone()
+    torch.nn.init.normal_(weight)
+    average.follow(NOTHING, NOTHING)
+    torch.testing.assert_close(average.network.decoder.classifier.weight, 0.75 * before + 0.25 * weight.detach())
+
+
 def test_without_decay_it_is_the_network(network):
     average = Average(network, 0.0)
     torch.nn.init.normal_(network.decoder.classifier.weight)

@@ -22,6 +22,24 @@ def test_every_pixel_is_covered_and_overlaps_add_up():
     torch.testing.assert_close(total, (steps[:, None] * across[None]).float())
 
 
+def test_windows_that_stay_inside_are_whole_and_cover_every_pixel():
+    def watched(images):
+        assert images.shape[-2:] == (6, 6)
+        return images[:, :2]
+
+    scores = sliding_window(watched, torch.randn(1, 3, 10, 14), 6, inside=True)
+    down, across = ([sum(t <= x < t + 6 for t in starts) for x in range(side)]
+                    for side, starts in ((10, (0, 4)), (14, (0, 4, 8))))  # fmt: skip
+    torch.testing.assert_close(scores.sum(1)[0], torch.tensor(down).outer(torch.tensor(across)).float())
+    # At Cityscapes' size: rows 0 and 226, columns 0, 532, 1064 and 1250.
+    corners = torch.zeros(1, 3, 1024, 2048)
+    total = sliding_window(lambda part: part[:, :2], corners, 798, inside=True).sum(1)[0]
+    assert total[0].int().tolist() == [sum(t <= x < t + 798 for t in (0, 532, 1064, 1250)) for x in range(2048)]
+    assert total[:, 0].int().tolist() == [sum(t <= y < t + 798 for t in (0, 226)) for y in range(1024)]
+    small = sliding_window(channels_as_logits, torch.randn(1, 3, 4, 5), 6, inside=True).sum(1)
+    torch.testing.assert_close(small, torch.ones(1, 4, 5))
+
+
 def test_windows_answered_together_give_the_same_scores():
     torch.manual_seed(0)
     network, seen = torch.nn.Conv2d(3, 4, 3, padding=1), []

@@ -37,6 +37,8 @@ def lines(folder):
         ("unimatch", {"partner": "labelled"}, {"student/strong1", "student/feature"}),
         ("mean_teacher", {}, {"teacher/strong1"}),
         ("mean_teacher", {"previous_guidance": True}, {"teacher/strong1", "previous/strong1"}),
+        ("augseg", {"previous_guidance": True}, {"teacher/strong1", "previous/strong1"}),
+        ("unimatch_v2", {"previous_guidance": True}, {"teacher/strong1", "teacher/strong2", "previous/strong2"}),
         ("prevmatch", {"ema_decay": 0.9, "score": "ema"}, {"teacher/feature", "previous/feature"}),
         ("prevmatch", {"previous_ensemble": "weights"}, {"student/feature", "previous/feature"}),
         ("fixmatch", {"threshold_kind": "classwise"}, {"student/strong1"}),
@@ -381,7 +383,7 @@ def test_guides_can_be_asked_in_bf16_while_training_and_the_bank_are_in_fp32(tin
 def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     seen = []
 
-    def watched(network, images, window):
+    def watched(network, images, window, **_):
         logits = network(images)
         seen.append(logits.dtype)
         return logits

@@ -147,7 +147,7 @@ def test_a_mixing_may_look_at_the_labels(network, views):
     """Mixing comes after labelling: here a view shows its donor wherever the first guide says class 1."""
     asked = []
 
-    def by_class(view, labels):
+    def by_class(view, labels, logits):
         asked.append(labels)
         box = labels[0].ids[:2] == 1
         return paste(box, view.pool, view.donor), [Labels(*(paste(box, part, view.donor) for part in said))
@@ -285,7 +285,15 @@ def test_another_way_of_sharing_batches_is_another_value(network, views):
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("fixmatch", itself), ("unimatch", itself), ("prevmatch", itself), ("mean_teacher", teacher)]
+    ("name", "own"),
+    [
+        ("fixmatch", itself),
+        ("unimatch", itself),
+        ("prevmatch", itself),
+        ("mean_teacher", teacher),
+        ("augseg", teacher),
+        ("unimatch_v2", teacher),
+    ],
 )
 def test_previous_guidance_goes_over_any_method(name, own):
     method = method_of(dataclasses.replace(TINY, method=name, previous_guidance=True))

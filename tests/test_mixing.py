@@ -45,7 +45,7 @@ def test_cutmix_pastes_what_every_guide_says_by_the_same_boxes():
     torch.manual_seed(0)
     view = StrongView(torch.rand(4, 3, 5, 5), torch.rand(2, 5, 5) < 0.5, torch.tensor([3, 1]))
     guides = [Labels(torch.randint(0, 9, (4, 5, 5)), torch.rand(4, 5, 5), torch.rand(4, 5, 5) < 0.5) for _ in range(2)]
-    images, mixed = cutmix(view, guides)
+    images, mixed = cutmix(view, guides, [])
     assert torch.equal(images, paste(view.box, view.pool, view.donor))
     for said, whole in zip(mixed, guides, strict=True):
         for part, pool in zip(said, whole, strict=True):

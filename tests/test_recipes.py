@@ -1,11 +1,15 @@
 """The recipes as a user starts them: real processes."""
 
 import os
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from prevmatch.cli import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.py"))
@@ -32,6 +36,28 @@ def test_help_needs_no_torch_and_shows_command_and_settings(recipe):
     assert "accelerate launch" in done.stdout
     assert f"recipes/{recipe} " in done.stdout
     assert "--previous_guidance" in done.stdout
+
+
+RIVAL = ["pascal", "cityscapes", "coco", "ade20k"]
+
+
+@pytest.mark.parametrize(
+    ("args", "encoder", "changed"),
+    [([], None, False), (["--encoder", "dinov2_base"], "dinov2_base", True),
+     (["--method", "unimatch_v2"], "dinov2_small", True), (["--encoder", "resnet101s"], "resnet101s", False),
+     (["--method", "unimatch_v2", "--encoder", "resnet101s"], "resnet101s", False),
+     (["--encoder", "vit_base_patch14_dinov2.lvd142m"], "vit_base_patch14_dinov2.lvd142m", True)],
+)  # fmt: skip
+@pytest.mark.parametrize("recipe", RIVAL)
+def test_dinov2_brings_the_settings_of_unimatch_v2(recipe, args, encoder, changed):
+    values = runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"))
+    default, dinov2 = values[recipe.upper()], values[f"{recipe.upper()}_DINOV2"]
+    config = parse_recipe(default, None, dinov2, ["--seed", "4", "--previous_threshold", "0.7", *args])
+    expected = replace(dinov2 if changed else default, seed=4, previous_threshold=0.7, method=config.method)
+    assert config == replace(expected, encoder=encoder or default.encoder)
+    # A multiple of its patch, and steps of so many images on four GPUs.
+    assert (dinov2.crop_size % 14, 4 * dinov2.batch_size) == (0, dinov2.total_batch_size)
+    assert (dinov2.dataset, dinov2.split) == (default.dataset, default.split)
 
 
 def test_unknown_setting_is_rejected():

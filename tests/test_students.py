@@ -30,17 +30,19 @@ def test_several_gpus_get_synchronised_batch_norm_that_keeps_activations(tiny_co
     assert len(activations) > 20
 
 
-@pytest.mark.parametrize(("settings", "kept"), [
-    ({"method": "supervised"}, ["model"]),
-    ({"method": "mean_teacher"}, ["model", "average"]),
-    ({"method": "fixmatch", "ema_decay": 0.9}, ["model", "average"]),
-    ({"method": "supervised", "score": "ema"}, ["model", "average"]),
+@pytest.mark.parametrize(("settings", "kept", "scored"), [
+    ({"method": "supervised"}, ["model"], "model"),
+    ({"method": "mean_teacher"}, ["model", "average"], "model"),
+    ({"method": "fixmatch", "ema_decay": 0.9}, ["model", "average"], "model"),
+    ({"method": "supervised", "score": "ema"}, ["model", "average"], "average"),
+    ({"method": "unimatch_v2"}, ["model", "average"], "average"),
+    ({"method": "unimatch_v2", "score": "student"}, ["model", "average"], "model"),
 ])  # fmt: skip
-def test_an_average_is_kept_where_somebody_asks_for_it(tiny_config, tiny_data, settings, kept):
+def test_an_average_is_kept_where_somebody_asks_for_it(tiny_config, tiny_data, settings, kept, scored):
     config = dataclasses.replace(tiny_config, **settings)
     student = build_student(config, method_of(config), tiny_data, Accelerator())
     assert list(student.networks) == kept
-    assert student.scored is student.networks["average" if config.score == "ema" else "model"]
+    assert student.scored is student.networks[scored]
 
 
 def test_names_of_a_second_student_do_not_collide(tiny_config, tiny_data):

@@ -242,7 +242,7 @@ def test_labelled_images_lend_their_pixels_and_masks():
     said = Labels(torch.zeros(6, 24, 24, dtype=torch.int64), torch.full((6, 24, 24), 0.4), views.valid)
     pool = views.pool(said)
     for view in views.strong:
-        ids, confidence, valid = cutmix(view, [pool])[1][0]
+        ids, confidence, valid = cutmix(view, [pool], [])[1][0]
         assert shown(view)[view.box.unsqueeze(1).expand(-1, 3, -1, -1)].min() > 5  # nothing of the black images
         below = view.box.clone()
         below[:, :12] = False

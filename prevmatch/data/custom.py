@@ -26,8 +26,8 @@ from prevmatch.errors import ConfigError, DataError
 def load_custom(config: DataConfig, *, training: bool = True) -> Source:
     """Find the images and masks that the settings name, learn what the masks mean, and hold validation images out.
 
-    For evaluation (`training` is false) nothing is held out: without a validation part every mask is one to validate on.
-    Raises DataError or ConfigError where the data cannot be trained on; `notes` tell what was found.
+    For evaluation (`training` is false) nothing is held out: without a validation part every mask is one to validate
+    on. Raises DataError or ConfigError where the data cannot be trained on; `notes` tell what was found.
     """
     found = _find(config)
     try:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from prevmatch.config import DataConfig
+from prevmatch.config import ALL, DataConfig
 from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, shapes
 from prevmatch.data.cells import limit_pixels
 from prevmatch.data.colours import meaning_of, palette_colours, read_colours
@@ -87,9 +87,10 @@ def _colours(mask_colours: str, class_names: tuple[str, ...]) -> tuple[tuple[RGB
 def labelled_ids(source: Source, config: DataConfig) -> tuple[list[str], list[str] | None]:
     """Ids of the split's labelled images, and of the unlabelled ones; None for these means all the others."""
     ids = source.train["id"]
-    if config.split is None:
+    if config.split in (None, ALL):
         return [ids[i] for i in np.flatnonzero(has_mask(source.train))], None
     assert config.dataset is not None
+    assert config.split is not None
     if config.splits_dir is not None or published_splits(config.dataset):
         return labelled_list(config.dataset, config.split, config.splits_dir)
     return every_nth(ids, config.split), None

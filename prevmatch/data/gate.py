@@ -25,26 +25,26 @@ def class_table(names: tuple[str, ...], counts: np.ndarray, ids: list[str]) -> l
 def require_trainable(names: tuple[str, ...], train: np.ndarray, val: np.ndarray, *, absent_allowed: bool) -> None:
     """Raise DataError unless there is something to learn and something to validate on.
 
-    train, val: pixels of each class in each mask, int64 (N, C + 1), the last column ignored ones. Needed are a labelled
-    and a validation mask with a counted pixel, two classes with pixels, and pixels of every class of the list, unless
-    `absent_allowed`.
+    train, val: pixels of each class in each mask, int64 (N, C + 1), the last column ignored ones. Needed are a
+    labelled and a validation mask with a counted pixel, two classes with pixels, and pixels of every class of the
+    list, unless `absent_allowed`.
     """
     for kind, counts in (("labelled", train), ("validation", val)):
         if not counts[:, :-1].any():
             raise DataError(
-                f"no {kind} image has a pixel that counts: all {len(counts)} masks are ignored (255) throughout; correct "
-                "them or the list of classes"
+                f"no {kind} image has a pixel that counts: all {len(counts)} masks are ignored (255) throughout; "
+                "correct them or the list of classes"
             )
     there = (train[:, :-1].sum(0) + val[:, :-1].sum(0)) > 0
     if there.sum() < 2:
         raise DataError(
-            f"all {len(train) + len(val)} masks hold a single class, {names[int(there.argmax())]!r}, and a single class "
-            "cannot be learned; check what the values of the masks mean"
+            f"all {len(train) + len(val)} masks hold a single class, {names[int(there.argmax())]!r}, and a single "
+            "class cannot be learned; check what the values of the masks mean"
         )
     absent = [name for name, found in zip(names, there, strict=True) if not found]
     if absent and not absent_allowed:
         raise DataError(
             f"no mask has a pixel of {', '.join(map(repr, absent[:5]))}{', …' * (len(absent) > 5)} "
-            f"({len(absent)} of {len(names)} classes): the list of classes or the masks are read wrongly, or they are not "
-            "labelled yet; correct the list, or add --allow_absent_classes"
+            f"({len(absent)} of {len(names)} classes): the list of classes or the masks are read wrongly, or they are "
+            "not labelled yet; correct the list, or add --allow_absent_classes"
         )

@@ -24,8 +24,9 @@ def upright(image: Image.Image) -> Image.Image:
 def as_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:
     """Convert a picture of any mode to RGB; transparency is dropped.
 
-    Values in files of 16 bits use `bits` of them: 10, 12, 14 or 16; None takes as few as hold the largest one. Whole numbers of 32 bits count as 8 or 16 bits, whichever hold them, and
-    fractions also as [0, 1]; anything beyond is stretched from its smallest to its largest value.
+    Values in files of 16 bits use `bits` of them: 10, 12, 14 or 16; None takes as few as hold the largest one. Whole
+    numbers of 32 bits count as 8 or 16 bits, whichever hold them, and fractions also as [0, 1]; anything beyond is
+    stretched from its smallest to its largest value.
     """
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_eight_bits(np.asarray(image), bits))

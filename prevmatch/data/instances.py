@@ -129,8 +129,8 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
         empty += not outline
     if bare and bare == len(annotations):
         raise DataError(
-            f"{path} has boxes without outlines only ({len(annotations)}), which say too little for segmentation; export "
-            "polygons or masks"
+            f"{path} has boxes without outlines only ({len(annotations)}), which say too little for segmentation; "
+            "export polygons or masks"
         )
     return drawn, [
         f"{count} objects of {path.name} {what}"

@@ -12,6 +12,8 @@ from prevmatch.data.colours import rgb_codes
 from prevmatch.data.images import upright
 from prevmatch.errors import DataError
 
+SUBFILE, REDUCED_OR_MASK = 254, 5
+"""The TIFF tag that says what a page is, and the bits that say: a smaller copy, or where the first one counts."""
 GDAL_NODATA = 42113
 """The tag in which a GeoTIFF names the value that means nothing."""
 
@@ -59,8 +61,9 @@ def stored_mask(row: dict, *, blurred: bool = False) -> Stored:
     raw, mode, nodata = mask.info["raw_mode"], mask.mode, _nodata(mask)
     if _blurs(mask, row["mask"]) and not blurred:
         raise DataError(
-            f"{name} is a {mask.format} that was compressed with losses, which blurs ids: save masks as PNG, or say what "
-            "blurred values mean with --mask_threshold 128 (two classes) or --mask_colours FILE --mask_tolerance 40"
+            f"{name} is a {mask.format} that was compressed with losses, which blurs ids: save masks as PNG, or say "
+            "what blurred values mean with --mask_threshold 128 (two classes) or --mask_colours FILE --mask_tolerance "
+            "40"
         )
     if raw.endswith(";I"):
         raise DataError(f"{name} stores white as 0 (photometric interpretation 0), so its values are inverted; {SAVE}")
@@ -68,8 +71,8 @@ def stored_mask(row: dict, *, blurred: bool = False) -> Stored:
         raise DataError(
             f"{name} has 16 bits per channel in {len(mask.getbands())} channels, of which 8 are read; {SAVE}"
         )
-    if _pages(mask) > 1:
-        raise DataError(f"{name} has {_pages(mask)} pages, of which one would be read; save one mask a file")
+    if (pages := _pages(mask)) > 1:
+        raise DataError(f"{name} has {pages} pages, of which one would be read; save one mask a file")
     mask = upright(mask)
     if mode in ("L", "P", "1"):
         values = np.asarray(mask).astype(np.uint8)  # of a palette image these are the indices
@@ -115,8 +118,8 @@ def _without_alpha(pixels: np.ndarray, name: str) -> np.ndarray:
     seen, pairs = np.unique(codes), np.unique(codes << 8 | alpha)
     if len(pairs) > len(seen):
         raise DataError(
-            f"{name} has one colour with several transparencies: (part of) the picture is in its alpha channel; save it "
-            "without transparency, one class id or colour per class"
+            f"{name} has one colour with several transparencies: (part of) the picture is in its alpha channel; save "
+            "it without transparency, one class id or colour per class"
         )
     return colours
 
@@ -130,8 +133,8 @@ def _nodata(mask: Image.Image) -> float | None:
 def _blurs(mask: Image.Image, cell: dict) -> bool:
     """Whether the file's compression changes values."""
     if mask.format == "WEBP":
-        head = cell["bytes"][:4096] if cell["bytes"] is not None else Path(cell["path"]).open("rb").read(4096)
-        return b"VP8L" not in head
+        content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        return b"VP8L" not in content[:4096]
     return mask.format in ("JPEG", "MPO", "AVIF", "HEIF", "JPEG2000") or mask.info.get("compression") == "jpeg"
 
 
@@ -140,10 +143,9 @@ def _pages(mask: Image.Image) -> int:
     count = getattr(mask, "n_frames", 1)
     if count == 1 or mask.format != "TIFF":
         return count
-    with Image.open(mask.filename) if getattr(mask, "filename", "") else contextlib.nullcontext(mask) as pages:
-        smaller = 0
-        for page in range(1, count):
-            pages.seek(page)
-            smaller += bool(getattr(pages, "tag_v2", {}).get(254, 0) & 5)
-        pages.seek(0)
+    smaller = 0
+    for page in range(1, count):
+        mask.seek(page)
+        smaller += bool(getattr(mask, "tag_v2", {}).get(SUBFILE, 0) & REDUCED_OR_MASK)
+    mask.seek(0)
     return count - smaller

@@ -71,9 +71,9 @@ def require_agreement(seen: list[Look], names: tuple[str, ...], config: DataConf
             other, name = colour_of.setdefault(value, (colour, look.name))
             if other != colour and value != IGNORE_INDEX:
                 raise DataError(
-                    f"the palettes of masks {name!r} and {look.name!r} differ: the value {value} is {other} in one and "
-                    f"{colour} in the other; say what the colours mean with --mask_colours FILE, a line `name: r, g, b` "
-                    "per class"
+                    f"the palettes of masks {name!r} and {look.name!r} differ: the value {value} is {other} in one "
+                    f"and {colour} in the other; say what the colours mean with --mask_colours FILE, a line `name: r, "
+                    "g, b` per class"
                 )
     ids = [look for look in seen if look.values - {0, IGNORE_INDEX}]
     white = [look for look in seen if look.values in ({0, IGNORE_INDEX}, {IGNORE_INDEX})]
@@ -131,7 +131,7 @@ def classes_in(
 
 
 def _with_grey_masks(source: Source, grey: list[Look], masks: int) -> tuple[Source, list[str]]:
-    """Whether grey files among coloured ones are read by the colours or as ids: the one that all their values allow."""
+    """Whether grey files among coloured ones are read by the colours or as ids: what all their values allow."""
     shown = {value * (255 // look.white) for look in grey for value in look.values}
     stored = {value for look in grey for value in look.values}
     colours = {colour[0] for colour, _ in source.colours if len(set(colour)) == 1}

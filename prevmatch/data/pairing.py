@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by path, else by a name that only one of each has; nothing is dropped silently."""
+"""Which mask belongs to which image: by path, else by a name that is unique; nothing is dropped silently."""
 
 import re
 import unicodedata
@@ -28,8 +28,8 @@ class Pairs:
 def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     """Pair names (paths below their folders, without suffix): equal paths first, then equal names that are unique.
 
-    Letters count the same however Unicode composes them. Only where no mask pairs so, what tools add to names (`_mask`,
-    a second suffix) is taken off first. A name in another part (train, val, test) is another name.
+    Letters count the same however Unicode composes them. Only where no mask pairs so, what tools add to names
+    (`_mask`, a second suffix) is taken off first. A name in another part (train, val, test) is another name.
     Raises DataError, with `where`, if two images or two masks share a path.
     """
     images, masks = list(images), list(masks)

@@ -1,4 +1,4 @@
-"""The parts that people divide data into, by their names, and what becomes of each: a test part is never trained on."""
+"""The parts that people divide data into, and what becomes of each: a test part is never trained on."""
 
 from pathlib import PurePosixPath
 from typing import Literal

@@ -14,12 +14,12 @@ import pyarrow.parquet as parquet
 from huggingface_hub import HfApi
 from PIL import Image
 from pyarrow import ArrowInvalid
-from tqdm import tqdm
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
+from prevmatch.progress import progress
 from prevmatch.writing import write_text
 
 COUNTS = {
@@ -109,7 +109,7 @@ def _write_part(job: Preparation, part: str, rows: datasets.Dataset) -> None:
     classes = datasets.List(datasets.ClassLabel(names=list(job.source.class_names)))
     images = {"image": datasets.Image(), "mask": datasets.Image()}  # decoded for whoever else loads the data set
     features = datasets.Features({"id": datasets.Value("string"), **images, "classes": classes})
-    with tqdm(total=len(rows), desc=part, unit="image", dynamic_ncols=True) as bar, ThreadPoolExecutor() as pool:
+    with progress(total=len(rows), desc=part, unit="image") as bar, ThreadPoolExecutor() as pool:
         for number in range(shards):
             path = job.output_dir / "data" / f"{part}-{number:05d}-of-{shards:05d}.parquet"
             chosen = range(number * per_shard, min((number + 1) * per_shard, len(rows)))

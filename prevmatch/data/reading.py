@@ -97,8 +97,8 @@ def _ids_of_colours(colours: np.ndarray, source: Source, row: dict) -> np.ndarra
     distance = np.abs(channels[0][:, None] - channels[1][None]).max(-1)
     if (far := distance.min(1) > source.colour_distance).any():
         raise DataError(
-            f"{where(row, 'mask')} has the colour {tuple(channels[0][far][0].tolist())}, which is no class's; add it to "
-            "the list of colours, correct the mask, or take the nearest colour with --mask_tolerance"
+            f"{where(row, 'mask')} has the colour {tuple(channels[0][far][0].tolist())}, which is no class's; add it "
+            "to the list of colours, correct the mask, or take the nearest colour with --mask_tolerance"
         )
     found = ids[place]
     found[unknown] = ids[distance.argmin(1)][inverse]

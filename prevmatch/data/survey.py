@@ -7,7 +7,6 @@ from typing import Literal, TypeVar
 
 import datasets
 import numpy as np
-from tqdm import tqdm
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.cells import open_cell, where
@@ -17,6 +16,7 @@ from prevmatch.data.masks import stored_mask
 from prevmatch.data.reading import read_mask, values_of
 from prevmatch.data.sources import RGB, Source
 from prevmatch.errors import DataError
+from prevmatch.progress import progress
 
 Value = TypeVar("Value")
 
@@ -107,8 +107,9 @@ def orientation(rows: datasets.Dataset) -> tuple[Literal["upright", "stored"], l
         return "upright", []
     if proofs["stored"] and proofs["upright"]:
         raise DataError(
-            f"photos with an EXIF orientation contradict each other: the mask of {proofs['upright'][0]} fits the upright "
-            f"photo, that of {proofs['stored'][0]} the stored one; rotate the photos and save them without EXIF"
+            f"photos with an EXIF orientation contradict each other: the mask of {proofs['upright'][0]} fits the "
+            f"upright photo, that of {proofs['stored'][0]} the stored one; rotate the photos and save them without "
+            "EXIF"
         )
     how: Literal["upright", "stored"] = "stored" if proofs["stored"] else "upright"
     why = f"the sizes of {len(proofs[how])} masks prove it" if proofs[how] else "no size proves otherwise"
@@ -130,7 +131,7 @@ def photo_bits(rows: datasets.Dataset, most: int = 64) -> tuple[int | None, list
 
 def _through(rows: datasets.Dataset, read: Callable[[dict], Value], *more: str) -> Iterator[Value]:
     masks = rows.select_columns(["id", "mask", *more])  # else the images stay on the disk
-    bar = tqdm(masks, desc="read masks", unit="mask", leave=False, delay=2, dynamic_ncols=True)
+    bar = progress(masks, desc="read masks", unit="mask", leave=False, delay=2)
     return (read(row) for row in bar)
 
 

@@ -99,7 +99,7 @@ def classes_of(rows: datasets.Dataset) -> tuple[str, ...]:
 
 
 def tags_agree(rows: datasets.Dataset, counts: np.ndarray) -> bool:
-    """Whether the column `classes` lists what occurs in each mask, by pixels int64 (N, C + 1): else it is image tags."""
+    """Whether the column `classes` lists what occurs in each mask, by pixels int64 (N, C + 1), or else tags."""
     there = (np.flatnonzero(mask[:-1]) for mask in counts)
     return all(set(tags or ()) == set(found.tolist()) for tags, found in zip(rows["classes"], there, strict=True))
 
@@ -131,8 +131,8 @@ def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, ma
     missing = np.flatnonzero([not there for there in is_there(rows, "image")])
     if len(missing):
         raise DataError(
-            f"row {missing[0]} of part {part} of data set {name!r} has no image ({len(missing)} rows have none); remove "
-            "such rows"
+            f"row {missing[0]} of part {part} of data set {name!r} has no image ({len(missing)} rows have none); "
+            "remove such rows"
         )
     if "id" not in kept:
         rows = rows.add_column("id", [f"{part}/{i:06d}" for i in range(len(rows))])

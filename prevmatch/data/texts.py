@@ -1,4 +1,4 @@
-"""Text files as people have them: with or without byte order mark, in UTF-8 or UTF-16; lists of classes in any form."""
+"""Text files as people have them, UTF-8 or UTF-16, with or without byte order mark; and lists of classes."""
 
 import codecs
 import csv
@@ -43,7 +43,8 @@ def find_class_list(folder: Path) -> Path | None:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names in the order of their ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or `names:` of YAML.
+    """Class names in the order of their ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or `names:` of
+    YAML.
 
     labelme's `__ignore__` in the first line is no class. Raises DataError for ids with gaps, and for names that are
     missing or there twice.

@@ -10,10 +10,12 @@ from prevmatch.data.images import AVIF, HEIF
 from prevmatch.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *AVIF, *HEIF)
-REMEDIES = {".heic": "needs pip install 'prevmatch[heic]'", ".heif": "needs pip install 'prevmatch[heic]'"} | dict.fromkeys(
-    (".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".svg", ".exr"),
-    "convert to PNG or JPEG",
+CONVERT = (
+    ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".svg", ".exr",
 )  # fmt: skip
+REMEDIES = dict.fromkeys(CONVERT, "convert to PNG or JPEG") | dict.fromkeys(
+    (".heic", ".heif"), "needs pip install 'prevmatch[heic]'"
+)
 """Pictures that cannot be read, and what to do about them."""
 OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "lost+found", "thumbs.db")
 

@@ -1,6 +1,6 @@
 """What a guide is: whoever labels the weak views. It lives as long as the run, and what it remembers is saved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ class Versions(NamedTuple):
     frozen: Frozen
     average: Average | None = None
     confidence: ClassConfidence | None = None
+    students: Sequence["Versions"] = ()
+    """The same of all students; complete once all are built."""
 
 
 @dataclass(kw_only=True)

@@ -72,6 +72,15 @@ def encoder_statistics(name: str) -> tuple[RGB, RGB]:
     return cast(RGB, tuple(pretrained.mean)), cast(RGB, tuple(pretrained.std))
 
 
+def weights_source(name: str) -> tuple[str, str] | None:
+    """Where the encoder's pretrained weights come from, a Hub repository, and their licence as it names it
+    (`apache-2.0`; DINOv3 has one of its own, `dinov3-license`); None where there are none."""
+    pretrained = timm.get_pretrained_cfg(name.removesuffix(".published"))
+    if pretrained is None or not pretrained.hf_hub_id:
+        return None
+    return pretrained.hf_hub_id, pretrained.license or "unknown"
+
+
 def _is_known(name: str) -> bool:
     """Whether timm has this encoder and, where one is given, this tag of its weights."""
     try:

@@ -5,8 +5,8 @@ from statistics import median
 
 import numpy as np
 
-from prevmatch.config import TrainConfig
-from prevmatch.data.reading import open_cell
+from prevmatch.config import TrainConfig, full_name
+from prevmatch.data.cells import open_cell
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method
@@ -28,15 +28,15 @@ def require_unlabelled(method: Method, data: TrainingData) -> None:
 
 
 def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
-    """Replace every open setting; the others stay as they are.
+    """Replace every open setting, and an encoder's short name; the others stay as they are.
 
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
     optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
-    published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times. The learning rate is the
-    published .001 for long schedules; for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one seed: best
-    mIoU 46.8 against 43.7 at .002 and 42.4 at .001). AdamW has 3e-4, or 5e-6 over a plain ViT (UniMatch V2), whose
-    crops are multiples of its patch; raises ConfigError for crops and windows that are not.
+    published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times; the optimiser follows from
+    the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, and for SGD over one without
+    a learning rate.
     """
+    config = dataclasses.replace(config, encoder=full_name(config.encoder))
     patch = patch_size(config.encoder)
     width, height = median_size(data)
     if config.image_size == 0:
@@ -54,11 +54,34 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         )
     if config.bank_interval == 0:
         config = dataclasses.replace(config, bank_interval=max(1, config.epochs // JOINS))
-    if config.lr == 0:
-        short = steps_of(config, data, processes) < 20_000
-        adamw = 5e-6 if patch > 1 else 3e-4
-        config = dataclasses.replace(config, lr=adamw if config.optimizer == "adamw" else 0.004 if short else 0.001)
-    return config
+    return fit_optimiser(config, vit=patch > 1, short=steps_of(config, data, processes) < 20_000)
+
+
+def fit_optimiser(config: TrainConfig, *, vit: bool, short: bool) -> TrainConfig:
+    """Replace what is open of the optimiser's settings by what suits encoder and length of the schedule.
+
+    SGD has the published .001 for long schedules; for short ones .004 was better (CamVid, 1,290 steps, UniMatch, one
+    seed: best mIoU 46.8 against 43.7 at .002 and 42.4 at .001). AdamW has 3e-4, 5e-6 over a plain ViT (UniMatch V2).
+    Over a frozen encoder the rate is such that the decoder has its usual one, whatever its multiplier.
+    """
+    optimizer, decay = config.optimizer, config.weight_decay
+    if decay is None:
+        decay = 0.01 if optimizer == "adamw" else 1e-4
+    usual = 40.0 if vit else 10.0
+    multiplier = config.decoder_lr_multiplier or usual
+    lr = config.lr
+    if lr == 0:
+        if vit and optimizer == "sgd":
+            raise ConfigError(
+                f"lr is 0 but no rate of SGD is known to fit a plain ViT ({config.encoder}); set --optimizer adamw or "
+                "a learning rate"
+            )
+        adamw = 5e-6 if vit else 3e-4
+        lr = adamw if optimizer == "adamw" else 0.004 if short else 0.001
+        lr = lr * usual / multiplier if config.freeze_encoder else lr
+    return dataclasses.replace(
+        config, optimizer=optimizer, weight_decay=decay, decoder_lr_multiplier=multiplier, lr=lr
+    )
 
 
 def fitted_crop(side: float, patch: int) -> int:

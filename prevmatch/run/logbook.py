@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import TrainingError
+from prevmatch.progress import progress
 from prevmatch.run.faults import Outcome, dump
 from prevmatch.run.state import TrainState
 from prevmatch.writing import write_bytes
@@ -44,7 +45,7 @@ class Logbook:
         self.accelerator, self.every, self.names = accelerator, config.logging_steps, names
         self.folder, self.limit = config.output_dir, config.nonfinite_limit
         self.path = config.output_dir / "metrics.jsonl"
-        self.bar = tqdm(total=batches, disable=not accelerator.is_main_process, unit="it", dynamic_ncols=True)
+        self.bar = progress(total=batches, disable=not accelerator.is_main_process, unit="it")
         self.shown: dict[str, str] = {}
         self.pending: list[Entry] = []
 

@@ -3,6 +3,7 @@
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
+from prevmatch.models.encoder import weights_source
 from prevmatch.run.fitting import steps_of
 
 
@@ -17,6 +18,7 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
         *data.source.notes,
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
+        *_origin(config),
         f"{config.epochs} epochs, {steps} steps of {_images(batch, twice)}, learning rate {config.lr:g}",
     ]
     if config.total_batch_size not in (None, batch):
@@ -25,6 +27,12 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
             "--batch_size, --gradient_accumulation_steps or the number of processes"
         )
     return "\n".join(lines)
+
+
+def _origin(config: TrainConfig) -> list[str]:
+    """Where the encoder's weights come from, as far as it is known, in a line."""
+    source = weights_source(config.encoder) if config.encoder_weights == "timm" else None
+    return [] if source is None else [f"encoder from {source[0]}, licence {source[1]}"]
 
 
 def _images(labelled: int, twice: bool) -> str:

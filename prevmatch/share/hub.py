@@ -11,6 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from prevmatch.config import TrainConfig, material
 from prevmatch.errors import CheckpointError, ConfigError
+from prevmatch.models.encoder import weights_source
 from prevmatch.models.saved import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from prevmatch.share.curves import draw_curves
 from prevmatch.share.report_page import Run, class_names, facts, read_json, read_run
@@ -20,6 +21,7 @@ CURVES = {"miou": "mIoU over the epochs", "class_iou": "IoU of each class over t
           "mask_ratio": "share of pixels whose pseudo-label counts"}  # fmt: skip
 PUBLIC_DATA = ("pascal", "cityscapes", "coco", "ade20k", "camvid")
 """Data sets that others know by these names."""
+DECODERS = {"deeplab": "DeepLabV3+", "dpt": "DPT", "linear": "a linear map"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +143,14 @@ def model_card(upload: Upload, repo_id: str, *, license: str | None = None) -> M
         "name": repo_id.rpartition("/")[2],
         "repo_id": repo_id,
         "encoder": config["encoder"],
+        "decoder": DECODERS[config.get("decoder_kind", "deeplab")],  # the only one that earlier versions had
         "class_count": config["num_classes"],
         "class_list": ", ".join(f"{i} {_escaped(name)}" for i, name in enumerate(names))
         or "Their names are not known.",
         "interrupted": upload.run,
         "run": run,
         "licence": license,
+        "weights": _weights(run) if run else None,
         "curves": {CURVES[path.stem]: f"pictures/{path.name}" for path in upload.curves},
         "samples": next((path for path, file in upload.pictures.items() if file == upload.samples), None),
     }
@@ -183,7 +187,7 @@ def card_data(upload: Upload, repo_id: str, license: str | None) -> ModelCardDat
     known = str(_anonymous(settings.get("dataset_name") or settings.get("dataset") or "own data"))
     on_hub = settings.get("dataset_name") and not Path(settings["dataset_name"]).exists()
     data.datasets = [known] if known in PUBLIC_DATA or on_hub else None
-    data.base_model = _base_model(settings["encoder"]) if settings["encoder_weights"] == "timm" else None
+    data.base_model = (_weights(run) or (None,))[0]
     data.metrics = ["mean_iou"]
     data.model_name = repo_id.rpartition("/")[2]
     data.eval_results = [
@@ -201,6 +205,12 @@ def card_data(upload: Upload, repo_id: str, license: str | None) -> ModelCardDat
     return data
 
 
+def _weights(run: Run) -> tuple[str, str] | None:
+    """Hub repository and licence of the pretrained weights that the encoder of a run began from, if it is known."""
+    settings = run.settings
+    return weights_source(settings["encoder"]) if settings["encoder_weights"] == "timm" else None
+
+
 def shortened(command: str) -> str:
     """A command line whose absolute paths are cut to their last part: the folders of one machine help nobody."""
     words = [word.partition("=") for word in shlex.split(command)]
@@ -210,14 +220,6 @@ def shortened(command: str) -> str:
 def _anonymous(value: Any) -> Any:
     """An absolute path cut to its last part; anything else as it is."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def _base_model(encoder: str) -> str | None:
-    """Hub id of the encoder's pretrained weights, as timm names it."""
-    import timm
-
-    pretrained = timm.get_pretrained_cfg(encoder.removesuffix(".published"))
-    return pretrained.hf_hub_id if pretrained and pretrained.hf_hub_id else None
 
 
 def _cell(value: object) -> str:

@@ -117,7 +117,7 @@ def facts(run: Run) -> dict[str, str]:
         "data": data,
         "labelled images": chosen + (f" ({result['labelled']} images)" if result else ""),
         "method": settings["method"] + (" with previous guidance" if settings.get("previous_guidance") else ""),
-        "encoder": settings["encoder"],
+        "encoder": settings["encoder"] + (", frozen" if settings.get("freeze_encoder") else ""),
         "seed": str(settings["seed"]),
     }
     if result:

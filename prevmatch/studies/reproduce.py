@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 
-from prevmatch.config import TableConfig
+from prevmatch.config import ALL, TableConfig, full_name
 from prevmatch.errors import ConfigError, TrainingError
 from prevmatch.studies.table import published_results, read_results, table
 from prevmatch.writing import write_text
@@ -88,7 +88,7 @@ def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
     results = read_results(folder_of(plan))
     # What a recipe has by itself is known once it has run.
     encoders = plan.encoders or tuple(sorted({r["config"]["encoder"] for r in results})) or ("",)
-    splits = plan.splits or tuple(sorted({str(r["config"]["split"]) for r in results})) or ("",)
+    splits = plan.splits or tuple(sorted({str(r["config"]["split"]) for r in results} - {ALL})) or ("",)
     splits = tuple(split.replace("/", "_") for split in splits)
 
     def missing(method: str, encoder: str) -> str:
@@ -104,9 +104,8 @@ def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
 
 def _with_published_axes(plan: TableConfig) -> TableConfig:
     known = published_results().get(plan.recipe.stem, {"encoders": (), "splits": ()})
-    return replace(
-        plan, encoders=plan.encoders or tuple(known["encoders"]), splits=plan.splits or tuple(known["splits"])
-    )
+    encoders = tuple(map(full_name, plan.encoders)) or tuple(known["encoders"])
+    return replace(plan, encoders=encoders, splits=plan.splits or tuple(known["splits"]))
 
 
 def _cells(plan: TableConfig) -> Iterator[Cell]:
@@ -114,6 +113,8 @@ def _cells(plan: TableConfig) -> Iterator[Cell]:
         plan.encoders or (None,), plan.splits or (None,), plan.seeds, plan.methods
     ):
         yield Cell(method=method, encoder=encoder, split=split, seed=seed)
+    for encoder, seed in product(plan.encoders or (None,), plan.seeds if plan.oracle else ()):
+        yield Cell(method="supervised", encoder=encoder, split=ALL, seed=seed)
 
 
 def _groups(cells: Sequence[Cell]) -> dict[tuple[str, str | None], int]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import mean, stdev
 
-from prevmatch.config import material
+from prevmatch.config import ALL, full_name, material
 from prevmatch.errors import ConfigError, DataError
 
 LABELS = {
@@ -16,11 +16,21 @@ LABELS = {
     "unimatch": "UniMatch",
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
+    "augseg": "AugSeg",
+    "cps": "CPS",
+    "unimatch_v2": "UniMatch V2",
 }
-BACKBONES = {"resnet50s": "R50", "resnet101s": "R101", "xception65.published": "Xception-65"}
+BACKBONES = {
+    "resnet50s": "R50",
+    "resnet101s": "R101",
+    "xception65.published": "Xception-65",
+    full_name("dinov2_small"): "DINOv2-S",
+    full_name("dinov2_base"): "DINOv2-B",
+    full_name("dinov2_large"): "DINOv2-L",
+}
 
 AXES = {"method", "encoder", "split", "seed"}
-"""What runs of one table may differ in."""
+"""What runs of one table may differ in; with the encoder, a recipe may change all other settings."""
 
 
 @cache
@@ -34,21 +44,20 @@ def read_results(folder: Path) -> list[dict]:
 
     Raises ConfigError if the runs do not belong into one table, DataError if a file is damaged.
     """
-    results: list[dict] = []
+    results, first = [], dict[str, dict]()
     for path in sorted(folder.glob("*/result.json")):
         try:
             result = json.loads(path.read_text())
             settings = {k: v for k, v in material(result["config"]).items() if k not in AXES}
         except (ValueError, KeyError, OSError) as error:
             raise DataError(f"{path} is damaged ({type(error).__name__}); remove it to run it again") from error
-        if results:
-            first = material(results[0]["config"])
-            other = sorted(k for k, v in settings.items() if first.get(k) != v)
-            if other:
-                raise ConfigError(
-                    f"{path.parent} was run with {other[0]}={settings[other[0]]}, other runs in {folder} with "
-                    f"{first.get(other[0])}; remove it or choose another results folder"
-                )
+        like = first.setdefault(result["config"]["encoder"], settings)
+        other = sorted(k for k, v in settings.items() if like.get(k) != v)
+        if other:
+            raise ConfigError(
+                f"{path.parent} was run with {other[0]}={settings[other[0]]}, other runs in {folder} with "
+                f"{like.get(other[0])}; remove it or choose another results folder"
+            )
         results.append(result)
     return results
 
@@ -67,6 +76,13 @@ def table(
         for method in methods:
             cells = [_runs(results, method, encoder, split) for split in splits]
             lines += _rows(known["rows"], method, encoder, splits, cells, missing(method, encoder))
+            lines += _shares(results, method, encoder, splits)
+        if oracle := _runs(results, "supervised", encoder, ALL):
+            scores = _spread([run["final_miou"] for run in oracle])
+            backbone = BACKBONES.get(encoder, encoder)
+            lines.append(
+                f"| Labels of all images | {backbone} | ours, final epoch | {' | '.join([scores] * len(splits))} |"
+            )
     others = [row for row in known["rows"] if row.get("method") not in methods or row.get("encoder") not in encoders]
     for row in others:
         values = [_number(row["miou"].get(split), row) for split in splits]
@@ -97,6 +113,19 @@ def _rows(
         lines.append(f"| | | published | {' | '.join(values)} |")
         lines.append(f"| | | difference of best | {' | '.join(differences)} |")
     return lines
+
+
+def _shares(results: Sequence[dict], method: str, encoder: str, splits: Sequence[str]) -> list[str]:
+    """The line of a method that says how much of the gap between labels only and the labels of all images it closes,
+    by the means of the final epochs; none where there is no such gap to speak of."""
+    oracle = _runs(results, "supervised", encoder, ALL)
+    runs = [(_runs(results, "supervised", encoder, s), _runs(results, method, encoder, s)) for s in splits]
+    if method == "supervised" or not oracle or not all(few and own for few, own in runs):
+        return []
+    top = mean(run["final_miou"] for run in oracle)
+    means = [[mean(run["final_miou"] for run in group) for group in pair] for pair in runs]
+    shares = [f"{100 * (own - few) / (top - few):.0f} %" if top - few >= 1 else "no gap" for few, own in means]
+    return [f"| | | share of the gap closed | {' | '.join(shares)} |"]
 
 
 def _runs(results: Sequence[dict], method: str, encoder: str, split: str) -> list[dict]:

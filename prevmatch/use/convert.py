@@ -7,17 +7,17 @@ from safetensors.torch import save_file
 
 from prevmatch.data import ade20k, cityscapes, coco, pascal
 from prevmatch.errors import CheckpointError
-from prevmatch.models.published import ENCODERS, backbone_of, published_config, published_name, read_released
+from prevmatch.models.published import ENCODERS, backbone_of, published_config, read_released, segmenter_state
 from prevmatch.models.saved import load_strictly
 from prevmatch.models.segmenter import Segmenter
 
-CITYSCAPES_WINDOW = 801
+CITYSCAPES_WINDOW, CITYSCAPES_WINDOW_OF_DINOV2 = 801, 798
 DATASETS = {len(module.CLASSES): module for module in (pascal, cityscapes, coco, ade20k)}
 """The data sets of the released checkpoints, which their class counts tell apart."""
 
 
 def convert(path: Path, output_dir: Path) -> str:
-    """Convert a released .pth; returns what it is, in a sentence.
+    """Convert a released .pth of PrevMatch or UniMatch V2; returns what it is, in a sentence.
 
     A segmentation checkpoint becomes a folder that `Segmenter.from_pretrained` loads, with the classes, palette and
     evaluation protocol of its data set; a bare backbone becomes `encoder.safetensors` in it, for --encoder_weights.
@@ -25,14 +25,16 @@ def convert(path: Path, output_dir: Path) -> str:
     """
     state = read_released(path)
     backbone = backbone_of(state)
-    named = {published_name(name, backbone): tensor for name, tensor in state.items()}
-    if "classifier.weight" not in state:
+    named = segmenter_state(state, backbone)
+    dinov2 = backbone.startswith("dinov2")
+    classifier = named.get("decoder.classifier.2.weight" if dinov2 else "decoder.classifier.weight")
+    if classifier is None:
         output_dir.mkdir(parents=True, exist_ok=True)
-        encoder = {k.removeprefix("encoder."): v.contiguous() for k, v in named.items()}
+        encoder = {k.removeprefix("encoder.").removeprefix("body."): v.contiguous() for k, v in named.items()}
         weights = output_dir / "encoder.safetensors"
         save_file(encoder, weights)
         return f"{backbone} without decoder: train with --encoder {ENCODERS[backbone]} --encoder_weights {weights}"
-    num_classes = len(state["classifier.weight"])
+    num_classes = len(classifier)
     data = DATASETS.get(num_classes)
     if data is None:
         raise CheckpointError(
@@ -42,7 +44,7 @@ def convert(path: Path, output_dir: Path) -> str:
         published_config(backbone, num_classes),
         class_names=data.CLASSES,
         palette=data.PALETTE,
-        eval_window=CITYSCAPES_WINDOW if data is cityscapes else None,
+        eval_window=(CITYSCAPES_WINDOW_OF_DINOV2 if dinov2 else CITYSCAPES_WINDOW) if data is cityscapes else None,
     )
     model = Segmenter(config)
     load_strictly(model, named, path)

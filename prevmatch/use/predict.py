@@ -20,6 +20,7 @@ from prevmatch.data.images import as_rgb, upright
 from prevmatch.data.walking import image_files
 from prevmatch.errors import DataError
 from prevmatch.evaluate import sliding_window
+from prevmatch.models.encoder import patch_size
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Size = tuple[int, int]
@@ -196,6 +197,7 @@ def _answer(model: Network, pixels: Tensor, size: Size, config: PredictConfig, p
 def _averaged(model: Network, images: Tensor, config: PredictConfig) -> Tensor:
     """Mean of the probabilities, float32 (B, C, H, W), over windows, scales and mirror images."""
     size = (images.shape[-2], images.shape[-1])
+    inside = patch_size(model.config.encoder) > 1
     window, total = _window(model, config), torch.zeros((), device=images.device)
     for scale in config.scales:
         scaled = images
@@ -205,7 +207,7 @@ def _averaged(model: Network, images: Tensor, config: PredictConfig) -> Tensor:
         for mirrored in (False, True)[: 1 + config.flip]:
             seen = scaled.flip(-1) if mirrored else scaled
             if window:
-                found = sliding_window(lambda part: _padded(model, part), seen, window)
+                found = sliding_window(lambda part: _padded(model, part), seen, window, inside=inside)
                 found = found / found.sum(dim=1, keepdim=True)
             else:
                 found = _padded(model, seen).softmax(dim=1)

@@ -6,12 +6,12 @@ from typing import get_args
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from prevmatch.config import MapKind, PredictConfig
 from prevmatch.data.walking import IMAGE_SUFFIXES, Walk, walk
 from prevmatch.errors import DataError
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.progress import progress
 from prevmatch.share.pictures import overlay, palette_mask
 from prevmatch.use.predict import Picture, read_picture, read_rgb, segment
 from prevmatch.writing import write_picture
@@ -52,7 +52,7 @@ def predict_files(
     """
     failures: list[str] = []
     order: list[tuple[Path, str]] = []
-    bar = tqdm(total=len(files), desc="predict", unit="image", dynamic_ncols=True)
+    bar = progress(total=len(files), desc="predict", unit="image")
 
     def pictures() -> Iterator[Picture]:
         for path, name in files.items():

@@ -15,6 +15,7 @@ from prevmatch.data.from_settings import load_source
 from prevmatch.data.loader import evaluation_loader, loader_deaths_named
 from prevmatch.errors import DataError
 from prevmatch.evaluate import class_iou
+from prevmatch.models.encoder import patch_size
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
@@ -108,6 +109,7 @@ def score(
         num_classes=config.num_classes,
         normalize=network.normalize,
         window=window,
+        inside=patch_size(config.encoder) > 1,
         device=state.device,
         reduce=partial(reduce, reduction="sum"),
         show=state.is_main_process,

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATI
 
 from prevmatch.config import IGNORE_INDEX, SegmenterConfig
 from prevmatch.evaluate import class_scores
+from prevmatch.models.encoder import patch_size
 from prevmatch.models.saved import tuples
 from prevmatch.models.segmenter import Segmenter, enlarge
 
@@ -44,7 +45,7 @@ class PrevMatchForSemanticSegmentation(PreTrainedModel):
         super().__init__(config)
         segmenter = Segmenter(config.segmenter_config())
         self.encoder, self.decoder = segmenter.encoder, segmenter.decoder
-        self.window = segmenter.config.eval_window
+        self.window, self.inside = segmenter.config.eval_window, patch_size(segmenter.config.encoder) > 1
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any) -> SemanticSegmenterOutput:
@@ -55,7 +56,7 @@ class PrevMatchForSemanticSegmentation(PreTrainedModel):
         if self.training or self.window is None:
             logits = self._logits(pixel_values)
         else:
-            logits = class_scores(self._logits, pixel_values, self.window).clamp_min(1e-30).log()
+            logits = class_scores(self._logits, pixel_values, self.window, inside=self.inside).clamp_min(1e-30).log()
         loss = None if labels is None else cross_entropy(logits, labels.long(), ignore_index=IGNORE_INDEX)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
 

@@ -87,11 +87,17 @@ def test_panoptic_things_are_classes_and_stuff_is_background(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
+    "text", ["[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
 )
 def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json is not a COCO annotation file"):
+        read_annotations(tmp_path / "x.json")
+
+
+def test_what_is_no_json_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("")
+    with pytest.raises(DataError, match=r"annotation file .*x\.json is no JSON"):
         read_annotations(tmp_path / "x.json")
 
 

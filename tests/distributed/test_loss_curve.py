@@ -1,4 +1,4 @@
-"""Without BatchNorm, two processes that share a batch learn what one learns from all of it."""
+"""Without BatchNorm (a ViT with DPT), two processes that share a batch learn what one learns from all of it."""
 
 import json
 import os
@@ -13,40 +13,29 @@ import sys
 sys.path.insert(0, {tests!r})
 import dataclasses
 from pathlib import Path
-import torch
-from torch import nn
-import prevmatch.loop, prevmatch.students
-from prevmatch import models
+import prevmatch.loop
 from conftest import TINY, divide
 from prevmatch.data.shapes import load_shapes
 
-def without_batch_norm(build):
-    def built(*args):
-        network = build(*args)
-        with torch.device(next(network.parameters()).device):
-            for module in list(network.modules()):
-                for name, child in module.named_children():
-                    if isinstance(child, nn.BatchNorm2d):
-                        setattr(module, name, nn.Sequential(nn.GroupNorm(1, child.num_features)))
-        return network
-    return built
-prevmatch.students.build_network = without_batch_norm(prevmatch.students.build_network)
-models.frozen.build_skeleton = without_batch_norm(models.frozen.build_skeleton)
 prevmatch.loop.Keeper.save = lambda *args, **options: None
 prevmatch.loop.Keeper.save_best = lambda *args, **options: None
 # No padding, so that both halves of a batch have as many valid pixels; no feature dropout, which every process draws.
 config = dataclasses.replace(
     TINY, output_dir=Path({folder!r}), batch_size={batch_size}, epochs=3, logging_steps=1, method="fixmatch",
-    previous_guidance=True, scale_range=(1.0, 1.5), lr=0.05, panel_every=0,
+    previous_guidance=True, scale_range=(1.0, 1.5), lr=0.05, panel_every=0, encoder="test_vit", crop_size=48,
+    gradient_checkpointing={processes} > 1, freeze_encoder={frozen},
 )
 prevmatch.loop.train(config, divide(load_shapes(train=20, val=2), "1_4"))
 """
 
 
-def curve(folder, processes):
+def curve(folder, processes, *, frozen):
     script = folder / f"{processes}.py"
     run = folder / f"run{processes}"
-    script.write_text(TRAIN.format(tests=str(Path(__file__).parents[1]), folder=str(run), batch_size=4 // processes))
+    script.write_text(TRAIN.format(
+        tests=str(Path(__file__).parents[1]), folder=str(run), batch_size=4 // processes, processes=processes,
+        frozen=frozen,
+    ))  # fmt: skip
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *launcher, str(script)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -56,8 +45,10 @@ def curve(folder, processes):
     return [line for line in lines if "loss" in line]
 
 
-def test_two_processes_have_the_loss_curve_of_one(tmp_path):
-    alone, pair = curve(tmp_path, 1), curve(tmp_path, 2)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_two_processes_have_the_loss_curve_of_one(tmp_path, frozen):
+    """Also where they compute the blocks twice, or have parameters without a gradient."""
+    alone, pair = curve(tmp_path, 1, frozen=frozen), curve(tmp_path, 2, frozen=frozen)
     assert len(alone) == len(pair) == 9
     assert alone[0]["loss"] > alone[-1]["loss"]
     assert any("previous/strong1" in line for line in alone)

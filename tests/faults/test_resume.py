@@ -145,11 +145,13 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
     assert join(plain, load_file(last_checkpoint(folder) / "previous.safetensors"))["epochs"] == [1, 2, 3]
 
 
+VIT = {"encoder": "test_vit", "crop_size": 48, "optimizer": "adamw"}
 GUIDANCE = {
-    "teacher": {"method": "mean_teacher", "ema_decay": 0.9, "score": "ema", "optimizer": "adamw"},
-    "soup": {"method": "prevmatch", "previous_ensemble": "weights", "partner": "reversed"},
-    "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True},
-}
+    "teacher": {"method": "unimatch_v2", "ema_decay": 0.9, "score": "ema", **VIT},
+    "soup": {"method": "cps", "previous_guidance": True, "previous_ensemble": "weights"},
+    "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True, **VIT,
+                  "freeze_encoder": True},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", GUIDANCE)

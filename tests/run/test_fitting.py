@@ -6,10 +6,10 @@ import pytest
 from conftest import divide
 from PIL import Image
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, full_name
 from prevmatch.data.loader import TripleSampler
 from prevmatch.data.sources import Source, TrainingData, table
-from prevmatch.errors import DataError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import METHODS
 from prevmatch.run.fitting import fit, require_unlabelled, steps_of
 
@@ -50,6 +50,43 @@ def test_schedule_follows_the_number_of_images(data_of, count, steps):
         assert fitted.epochs == 50
         assert fitted.bank_interval == 2
     assert fit(OPEN, data, 1).lr == (0.001 if steps == 100_000 else 0.004)
+
+
+DINOV2 = "vit_small_patch14_dinov2.lvd142m"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "crop"),
+    [(DINOV2, (500, 375), 336), ("dinov2_base", (4000, 3000), 518), (DINOV2, (40, 30), 70),
+     ("test_vit", (500, 375), 336), ("test_vit", (4000, 3000), 512)],
+)  # fmt: skip
+def test_crops_of_a_plain_vit_are_whole_patches(data_of, encoder, size, crop):
+    fitted = fit(dataclasses.replace(OPEN, encoder=encoder, optimizer="adamw"), data_of(size), 1)
+    assert (fitted.crop_size, fitted.encoder) == (crop, full_name(encoder))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"encoder": DINOV2}, ("adamw", 5e-6, 40, 0.01)), ({"optimizer": "sgd"}, ("sgd", 0.004, 10, 1e-4)),
+     ({}, ("adamw", 3e-4, 10, 0.01)),
+     ({"encoder": DINOV2, "weight_decay": 0.0, "lr": 1e-5}, ("adamw", 1e-5, 40, 0)),
+     # A frozen encoder has no rate: the decoder's is 2e-4 over a ViT, with AdamW 3e-3 over others, with SGD .04.
+     ({"encoder": DINOV2, "freeze_encoder": True, "decoder_lr_multiplier": 10.0}, ("adamw", 2e-5, 10, 0.01)),
+     ({"freeze_encoder": True, "decoder_lr_multiplier": 1.0}, ("adamw", 3e-3, 1, 0.01)),
+     ({"optimizer": "sgd", "freeze_encoder": True, "decoder_lr_multiplier": 1.0}, ("sgd", 0.04, 1, 1e-4))],
+)  # fmt: skip
+def test_optimiser_follows_the_encoder(data_of, given, expected):
+    opened = dataclasses.replace(OPEN, optimizer="adamw", decoder_lr_multiplier=0, weight_decay=None)
+    fitted = fit(dataclasses.replace(opened, **given), data_of((500, 375)), 1)
+    found = (fitted.optimizer, fitted.lr, fitted.decoder_lr_multiplier, fitted.weight_decay)
+    assert found == (expected[0], *map(pytest.approx, expected[1:]))
+
+
+def test_sgd_over_a_plain_vit_needs_a_rate(data_of):
+    config = dataclasses.replace(OPEN, encoder=DINOV2)
+    with pytest.raises(ConfigError, match=r"no rate of SGD is known to fit a plain ViT .*; set --optimizer adamw or"):
+        fit(config, data_of((500, 375)), 1)
+    assert fit(dataclasses.replace(config, lr=0.01), data_of((500, 375)), 1).lr == 0.01
 
 
 def test_where_all_images_are_labelled_settings_follow_from_them(data_of):
@@ -116,6 +153,7 @@ def test_summary_reports_another_total_batch(tiny_source):
     text = summary(config, data, 2)
     assert "2 labelled and 6 unlabelled images, 3 for validation, 5 classes" in text
     assert "chosen for steps of 8 + 8 images" in text
+    assert "\nencoder from timm/resnet50s.gluon_in1k, licence apache-2.0\n" in text
     assert "NOTE" not in summary(dataclasses.replace(config, gradient_accumulation_steps=2), data, 2)
 
 

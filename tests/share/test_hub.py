@@ -36,6 +36,8 @@ def make(tmp_path):
             (tmp_path / "result.json").write_text(json.dumps(result))
         model = {"encoder": config.encoder, "num_classes": 2, "class_names": list(RESULT["class_iou"]),
                  "eval_window": config.eval_window, "image_size": 240}  # fmt: skip
+        if config.encoder.startswith("vit"):
+            model["decoder_kind"] = {"auto": "dpt"}.get(config.decoder_kind, config.decoder_kind)
         (tmp_path / "best/config.json").write_text(json.dumps(model))
         (tmp_path / "best/model.safetensors").write_bytes(b"weights")
         for name in ("curves/miou", "curves/lr", "panels/epoch_0005", "panels/epoch_0009"):
@@ -107,6 +109,27 @@ def test_only_what_is_known_to_be_on_the_hub_is_linked(make, changes, base, data
     data = card_of(make(dataclasses.replace(CAMVID, **changes))).data
     assert (data.base_model, data.datasets) == (base, datasets)
     assert len(data.eval_results) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "[timm/resnet50.a1_in1k](https://huggingface.co/timm/resnet50.a1_in1k), whose licence is `apache-2.0`."),
+        (
+            {"encoder": "vit_small_patch14_dinov2.lvd142m"},
+            "DPT over the timm encoder `vit_small_patch14_dinov2.lvd142m`",
+        ),
+        ({"encoder": "vit_small_patch14_dinov2.lvd142m"}, "whose licence is `apache-2.0`"),
+        ({"encoder": "vit_small_patch16_dinov3.lvd1689m"}, "whose licence is `dinov3-license`"),
+        ({"encoder": "vit_small_patch14_dinov2", "decoder_kind": "linear"}, "a linear map over the timm encoder"),
+        ({"freeze_encoder": True}, "| encoder | resnet50, frozen |"),
+        ({"encoder_weights": "/weights/mine.safetensors"}, "## Licence\n\nNot stated"),
+    ],
+)
+def test_decoder_and_licence_of_the_weights_are_those_of_the_run(make, changes, told):
+    text = card_of(make(dataclasses.replace(CAMVID, **changes))).text
+    assert told in text
+    assert ("whose licence" in text) == ("encoder_weights" not in changes)
 
 
 def test_interrupted_run_gives_no_scores_and_says_why(make):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import TrainConfig, full_name
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.studies.table import published_results, read_results, table
 
@@ -62,7 +62,7 @@ def test_published_number_is_that_of_the_same_crop():
 def test_rows_of_other_methods_are_shown_as_published_and_discrepancies_are_noted():
     text = table("pascal", [], ["prevmatch"], [R50], ["92"], lambda *_: "no data: give DATA_DIR")
     assert "no data: give DATA_DIR" in text
-    assert row_of(text, "UniMatch V2", "published, method not in this package", "DINOv2-B") == ["86.3"]
+    assert row_of(text, "UniMatch V2", "published, not run", "DINOv2-B") == ["86.3"]
     assert row_of(text, "UniMatch", "published, not run") == ["71.9"]
     assert "chosen on the validation images" in text
     assert "trained at crop 513, the R101 row at 321" in text
@@ -93,6 +93,22 @@ def test_runs_of_other_settings_do_not_mix(tmp_path):
         read_results(tmp_path)
 
 
+def test_another_encoder_brings_settings_of_its_own(tmp_path):
+    vit = full_name("dinov2_small")
+    for name, content in {
+        "a": result(), "b": result(method="unimatch_v2", encoder=vit, crop_size=518, epochs=60, best=80.0),
+        "c": result(encoder=vit, crop_size=518, epochs=60),
+    }.items():  # fmt: skip
+        save(tmp_path, name, content)
+    runs = read_results(tmp_path)
+    text = table("pascal", runs, ["prevmatch", "unimatch_v2"], [R50, vit], ["92"], reason)
+    assert row_of(text, "UniMatch V2", "published", "DINOv2-S") == ["79.0"]
+    assert row_of(text, "UniMatch V2", "difference of best", "DINOv2-S") == ["+1.0"]
+    save(tmp_path, "d", result(encoder=vit, seed=1))
+    with pytest.raises(ConfigError, match=r"d was run with crop_size=321, other runs in .* with 518"):
+        read_results(tmp_path)
+
+
 def test_torn_result_is_named(tmp_path):
     save(tmp_path, "a", result())
     (tmp_path / "a/result.json").write_text('{"best')
@@ -107,3 +123,19 @@ def test_a_run_that_was_resumed_or_had_a_time_limit_belongs_to_its_table(tmp_pat
     del earlier["config"]["ema_decay"], earlier["config"]["optimizer"]  # as an earlier version wrote it
     save(tmp_path, "c", earlier)
     assert len(read_results(tmp_path)) == 3
+
+
+def test_share_of_the_gap_to_the_labels_of_all_images():
+    few = [result("supervised", final=50.0, seed=s) for s in (0, 1)]
+    own = [result("mean_teacher", final=f, seed=s) for s, f in enumerate((53.0, 55.0))]
+    oracle = [result("supervised", split="all", final=f, seed=s) for s, f in enumerate((57.0, 59.0))]
+    text = table("pascal", few + own + oracle, ["supervised", "mean_teacher"], [R50], ["92"], reason)
+    assert row_of(text, "Mean Teacher", "share of the gap closed") == ["50 %"]
+    assert row_of(text, "Labels of all images", "ours, final epoch") == ["58.0 ± 1.4 (n=2)"]
+    assert text.count("share of the gap") == 1  # labels only are where the gap begins
+
+
+def test_no_share_where_all_labels_bring_nothing():
+    runs = [result("supervised"), result("mean_teacher"), result("supervised", split="all")]
+    text = table("pascal", runs, ["supervised", "mean_teacher"], [R50], ["92"], reason)
+    assert row_of(text, "Mean Teacher", "share of the gap closed") == ["no gap"]

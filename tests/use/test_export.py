@@ -1,5 +1,7 @@
 """Exported models answer like the model at sizes and batches they were not exported with, or are not written."""
 
+import dataclasses
+
 import pytest
 import torch
 from models.test_segmenter import CONFIG
@@ -10,12 +12,14 @@ from prevmatch.models.segmenter import Segmenter
 from prevmatch.use.export import export
 
 
+def model_with(encoder, **changes):
+    torch.manual_seed(0)
+    return Segmenter(dataclasses.replace(CONFIG, encoder=encoder, **changes)).eval()
+
+
 @pytest.fixture(scope="module")
 def model():
-    import dataclasses
-
-    torch.manual_seed(0)
-    return Segmenter(dataclasses.replace(CONFIG, encoder="mobilenetv2_035")).eval()
+    return model_with("mobilenetv2_035")
 
 
 def expected(model, images):
@@ -23,8 +27,14 @@ def expected(model, images):
         return model(model.normalize(images))
 
 
-@pytest.mark.parametrize("format", ["torchscript", "torch_export", "onnx"])
-def test_exported_model_answers_like_the_model_at_any_size(model, tmp_path, format):
+@pytest.mark.parametrize(
+    ("format", "encoder"),
+    [("torchscript", "mobilenetv2_035"), ("torch_export", "mobilenetv2_035"), ("onnx", "mobilenetv2_035"),
+     ("torchscript", "test_vit"), ("onnx", "test_vit"),
+     pytest.param("torch_export", "test_vit", marks=pytest.mark.soak)],
+)  # fmt: skip
+def test_exported_model_answers_like_the_model_at_any_size(tmp_path, format, encoder):
+    model = model_with(encoder)
     if format == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
         pytest.importorskip("onnxscript", reason="the extra `export` is not installed")

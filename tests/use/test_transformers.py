@@ -16,7 +16,10 @@ import prevmatch.transformers  # noqa: F401
 from prevmatch.models.segmenter import Segmenter
 
 
-@pytest.mark.parametrize("changes", [{}, {"eval_window": 30}, {"image_size": 96}, {"class_names": (), "palette": ()}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"eval_window": 30}, {"image_size": 96}, {"class_names": (), "palette": ()}, {"encoder": "test_vit"}],
+)
 def test_pipeline_equals_segments(tmp_path, changes, caplog):
     torch.manual_seed(0)
     Segmenter(dataclasses.replace(CONFIG, **changes)).eval().save_pretrained(tmp_path / "model")
@@ -32,8 +35,9 @@ def test_pipeline_equals_segments(tmp_path, changes, caplog):
     assert "not supported" not in caplog.text
 
 
-def test_processor_normalises_as_the_model_does(tmp_path):
-    model = Segmenter(CONFIG)
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_vit"])
+def test_processor_normalises_as_the_model_does(tmp_path, encoder):
+    model = Segmenter(dataclasses.replace(CONFIG, encoder=encoder))
     model.save_pretrained(tmp_path / "model")
     processor = AutoImageProcessor.from_pretrained(tmp_path / "model")
     theirs = processor(images=noise(33, 20), return_tensors="pt")["pixel_values"]

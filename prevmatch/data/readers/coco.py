@@ -25,12 +25,13 @@ def read(folder: Path) -> Found | None:
     told = {path: _part_of(path) for path in files}
     if len(files) > 1 and ("" in told.values() or len(set(told.values())) < len(files)):
         raise DataError(
-            f"{folder} has {len(files)} JSON files, {files[0].name} and {files[1].name} for two; keep one, or name each "
-            "for its part (instances_train.json, instances_val.json)"
+            f"{folder} has {len(files)} JSON files, {files[0].name} and {files[1].name} for two; keep one, or name "
+            "each for its part (instances_train.json, instances_val.json)"
         )
     walked = walk(images_below(folder) or folder)
     paths = {path.relative_to(folder).as_posix(): path for path in walked.files}
-    cells, parts, notes, names = {}, defaultdict(list), walked.notes(), ()
+    cells, parts, notes = {}, defaultdict(list), walked.notes()
+    names: tuple[str, ...] = ()
     for file, part in told.items():
         read = read_annotations(file)
         if names and read.names != names:

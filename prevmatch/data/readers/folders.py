@@ -24,7 +24,9 @@ def read(folder: Path) -> Found | None:
     roots = [(prefix, images, masks) for prefix, images, masks in roots if images and masks]
     if not roots:
         return None
-    images, masks, notes = {}, {}, []
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    notes: list[str] = []
     for prefix, image_root, mask_root in roots:
         for root, files in ((image_root, images), (mask_root, masks)):
             assert root is not None
@@ -43,8 +45,8 @@ def read(folder: Path) -> Found | None:
     pairs = pair(images, masks, where=str(folder))
     if not pairs.mask_of:
         raise DataError(
-            f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while images "
-            f"are named like {next(iter(images.values())).name}; name them alike up to the suffix"
+            f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while "
+            f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
         )
     notes += pairs.notes
     if pairs.orphans:
@@ -79,7 +81,8 @@ def _classes(folder: Path, layout: str) -> dict:
 
 def _listed(folder: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
     """The part of each image that VOC's lists put into one, and what to tell."""
-    parts, notes, known = {}, [], set(names)
+    parts: dict[str, str] = {}
+    notes, known = [], set(names)
     for path in sorted((folder / "ImageSets" / "Segmentation").glob("*.txt")):
         if role_of(path.stem) is None:
             continue  # CVAT's default.txt, VOC's trainval.txt: no part
