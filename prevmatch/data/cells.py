@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from prevmatch.data.images import EXIF_ORIENTATION
 from prevmatch.errors import DataError
 
 
@@ -33,6 +34,7 @@ def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Ima
         image = Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
         arguments = image.tile[0][3] if image.tile else ()
         raw_mode = arguments if isinstance(arguments, str) else next(iter(arguments or ()), "")
+        raw_mode, scrambled = str(raw_mode), _is_scrambled(image)
         if not header_only:  # which tells size and mode
             image.load()
         image.info["raw_mode"] = raw_mode
@@ -47,4 +49,15 @@ def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Ima
         raise DataError(
             f"{where(row, column)} cannot be read as an image ({type(error).__name__}); replace the file"
         ) from None
+    if scrambled:
+        raise DataError(
+            f"{where(row, column)} is an uncompressed TIFF with an orientation, which Pillow scrambles; save it as "
+            "PNG, or turned and without an orientation"
+        )
     return image
+
+
+def _is_scrambled(image: Image.Image) -> bool:
+    """Whether Pillow decodes a picture into rows of another length than it has; seen in its versions up to 13.0."""
+    turned = image.format == "TIFF" and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    return turned and getattr(image, "tile")[0][0] == "raw"  # noqa: B009, an attribute of files only

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -12,7 +13,6 @@ from prevmatch.config import IGNORE_INDEX, DataConfig
 from prevmatch.data import tables
 from prevmatch.data.colours import meaning_of, palette_colours, read_colours
 from prevmatch.data.found import Found
-from prevmatch.data.gate import class_table, require_trainable
 from prevmatch.data.layouts import find
 from prevmatch.data.lists import first_five
 from prevmatch.data.meaning import understand
@@ -23,59 +23,60 @@ from prevmatch.data.survey import orientation, photo_bits
 from prevmatch.errors import ConfigError, DataError
 
 
-def load_custom(config: DataConfig, *, training: bool = True) -> Source:
+def load_custom(config: DataConfig, *, known: tuple[str, ...] = ()) -> Source:
     """Find the images and masks that the settings name, learn what the masks mean, and hold validation images out.
 
-    For evaluation (`training` is false) nothing is held out: without a validation part every mask is one to validate
-    on. Raises DataError or ConfigError where the data cannot be trained on; `notes` tell what was found.
+    `known` are the classes of a finished model that is to be evaluated: masks are read by them, nothing is held out,
+    and without a validation part every mask validates.
+    Raises DataError or ConfigError where the data cannot be read so; `notes` tell what was found.
     """
     found = _find(config)
     try:
-        return _made_ready(found, config, training)
+        return _made_ready(found, config, known)
     except DataError as error:
-        raise DataError("; ".join([str(error), *found.notes])) from error  # a note may be the reason
+        raise with_notes(error, found.notes) from error
 
 
-def _made_ready(found: Found, config: DataConfig, training: bool) -> Source:
+def with_notes(error: DataError, notes: Iterable[str]) -> DataError:
+    """An error and what was said before about the data, for that may be its reason."""
+    return DataError("; ".join([str(error), *notes]))
+
+
+def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Source:
     pool, val, told = divide(found.parts, config)
     found.notes += told
     masked = np.flatnonzero(has_mask(pool))
-    if not len(masked) and (training or val is None):
+    if not len(masked) and (val is None or not known):
         raise DataError("no image has a mask; label some of the images first")
-    labelled = pool.select(masked)
-    every = labelled if val is None else datasets.concatenate_datasets([labelled, val])
-    source, counts = understand(found, every, config)
+    every = pool.select(masked) if val is None else datasets.concatenate_datasets([pool.select(masked), val])
+    source, counts = understand(found, every, config, known)
     if found.tagged and not tables.tags_agree(every, counts):
-        found = dataclasses.replace(found, class_names=(), palette=(), tagged=False)
         found.notes.append("the column classes has tags of the images, not the classes in their masks; it is not used")
+        found = dataclasses.replace(found, class_names=(), palette=(), tagged=False)
         (pool, val, every) = (rows and rows.remove_columns("classes") for rows in (pool, val, every))
-        source, counts = understand(found, every, config)
+        source, counts = understand(found, every, config, known)
     how, turned = orientation(every)
-    bits, stretched = photo_bits(pool)
-    ids = every["id"]
-    of_train, of_val = counts[: len(masked)], counts[len(masked) :]
-    if val is None and training:
-        held_out = _held_out(counts[:, :-1] > 0, config.val_share, config.split_seed)
-        of_train, of_val = np.delete(counts, held_out, axis=0), counts[held_out]
-        pool, val = pool.select(np.delete(np.arange(len(pool)), masked[held_out])), pool.select(masked[held_out])
+    bits, stretched = photo_bits(pool if len(pool) else every)
+    if val is None and known:
+        pool, val = pool.select([]), every
+    elif val is None:
+        held_out = masked[_held_out(counts[:, :-1] > 0, config.val_share, config.split_seed)]
+        pool, val = pool.select(np.delete(np.arange(len(pool)), held_out)), pool.select(held_out)
         found.notes.append(
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
-    elif val is None:
-        pool, val = pool.select([]), labelled
-    if training:
-        require_trainable(source.class_names, of_train, of_val, absent_allowed=config.allow_absent_classes)
-    lines = class_table(source.class_names, counts, ids)
-    notes = (
-        f"layout: {found.layout}",
-        *found.notes,
-        *turned,
-        *stretched,
-        *source.notes,
-        *lines,
-        *_identical(pool, val),
-    )
-    return dataclasses.replace(source, train=pool, val=val, orientation=how, bits=bits, notes=notes)
+    return dataclasses.replace(
+        source,
+        train=pool,
+        val=val,
+        orientation=how,
+        bits=bits,
+        pixels=dict(zip(every["id"], counts, strict=True)),
+        mean_of_occurring=True,
+        notes=(
+            f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *_identical(pool, val)
+        ),
+    )  # fmt: skip
 
 
 def _find(config: DataConfig) -> Found:

@@ -1,12 +1,18 @@
 """The gate before training: what cannot be learned, or not be validated, is refused here and not scored with 0 %."""
 
+import datasets
 import numpy as np
 
+from prevmatch.data.lists import first_five
+from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 
 
-def class_table(names: tuple[str, ...], counts: np.ndarray, ids: list[str]) -> list[str]:
-    """A line for each class and one for ignored pixels, from counts int64 (N, C + 1) of masks with those ids."""
+def class_table(source: Source) -> list[str]:
+    """A line for each class and one for ignored pixels; none where pixels are not counted."""
+    if not source.pixels:
+        return []
+    names, ids, counts = source.class_names, list(source.pixels), np.stack(list(source.pixels.values()))
     total, there = counts.sum(0), (counts > 0).sum(0)
     shares = 100 * total[:-1] / max(1, total[:-1].sum())
     lines = [
@@ -22,29 +28,34 @@ def class_table(names: tuple[str, ...], counts: np.ndarray, ids: list[str]) -> l
     return lines
 
 
-def require_trainable(names: tuple[str, ...], train: np.ndarray, val: np.ndarray, *, absent_allowed: bool) -> None:
+def require_trainable(source: Source, labelled: datasets.Dataset, *, absent_allowed: bool) -> None:
     """Raise DataError unless there is something to learn and something to validate on.
 
-    train, val: pixels of each class in each mask, int64 (N, C + 1), the last column ignored ones. Needed are a
-    labelled and a validation mask with a counted pixel, two classes with pixels, and pixels of every class of the
-    list, unless `absent_allowed`.
+    Needed are a labelled and a validation mask with a pixel that counts, two classes with labelled pixels, and pixels
+    of every class in some mask, unless `absent_allowed`. The pixels of `source` must be counted.
     """
-    for kind, counts in (("labelled", train), ("validation", val)):
-        if not counts[:, :-1].any():
+    assert source.pixels is not None
+    counts = {
+        kind: np.stack([source.pixels[name][:-1] for name in rows["id"]])
+        for kind, rows in (("labelled", labelled), ("validation", source.val))
+    }
+    for kind, of_kind in counts.items():
+        if not of_kind.any():
             raise DataError(
-                f"no {kind} image has a pixel that counts: all {len(counts)} masks are ignored (255) throughout; "
+                f"no {kind} image has a pixel that counts: all {len(of_kind)} masks are ignored (255) throughout; "
                 "correct them or the list of classes"
             )
-    there = (train[:, :-1].sum(0) + val[:, :-1].sum(0)) > 0
+    there = counts["labelled"].any(axis=0)
     if there.sum() < 2:
         raise DataError(
-            f"all {len(train) + len(val)} masks hold a single class, {names[int(there.argmax())]!r}, and a single "
-            "class cannot be learned; check what the values of the masks mean"
+            f"all {len(labelled)} labelled masks hold a single class, {source.class_names[int(there.argmax())]!r}, "
+            "and a single class cannot be learned; check what the values of the masks mean"
         )
-    absent = [name for name, found in zip(names, there, strict=True) if not found]
+    nowhere = ~np.any([pixels[:-1] for pixels in source.pixels.values()], axis=0)
+    absent = [name for name, missing in zip(source.class_names, nowhere, strict=True) if missing]
     if absent and not absent_allowed:
         raise DataError(
-            f"no mask has a pixel of {', '.join(map(repr, absent[:5]))}{', …' * (len(absent) > 5)} "
-            f"({len(absent)} of {len(names)} classes): the list of classes or the masks are read wrongly, or they are "
-            "not labelled yet; correct the list, or add --allow_absent_classes"
+            f"no mask has a pixel of {first_five(absent)} ({len(absent)} of {len(nowhere)} classes): the list of "
+            "classes or the masks are read wrongly, or they are not labelled yet; correct the list, or add "
+            "--allow_absent_classes"
         )

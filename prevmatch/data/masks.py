@@ -1,6 +1,7 @@
 """The pixels of a mask file exactly as they are stored: each of Pillow's modes is known here, or refused by name."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _of_numbers(numbers: np.ndarray, nodata: float | None, name: str) -> Stored:
     wrong = valid[(valid < 0) | (valid > 255) | (valid != np.round(valid))]
     if wrong.size:
         value = wrong.flat[0].item()
-        why = "fractions are none" if value != value // 1 else "class ids lie in 0..255"
+        why = "fractions are none" if math.isfinite(value) and value % 1 else "class ids lie in 0..255"
         raise DataError(f"{name} holds the value {value:g}, but {why}; {SAVE}, 255 where there is no data")
     return Stored(np.where(void, 0, numbers).astype(np.uint8), void if void.any() else None)
 

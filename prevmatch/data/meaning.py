@@ -1,6 +1,9 @@
 """What the values and colours in mask files mean, decided file by file and then for all: class names and ids."""
 
 import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
 
 import datasets
 import numpy as np
@@ -20,10 +23,13 @@ LARGE_VALUE = 64
 """Ids of unnamed classes stay below, unless they are many; grey levels do not."""
 
 
-def understand(found: Found, masked: datasets.Dataset, config: DataConfig) -> tuple[Source, np.ndarray]:
+def understand(
+    found: Found, masked: datasets.Dataset, config: DataConfig, known: tuple[str, ...] = ()
+) -> tuple[Source, np.ndarray]:
     """A source whose class ids are settled, by the folder or else by what the masks hold; and its pixels per class.
 
-    The counts are int64 (N, C + 1) for the rows of `masked`, the last column for ignored pixels.
+    The counts are int64 (N, C + 1) for the rows of `masked`, the last column for ignored pixels. Where nothing else
+    names the classes, they are the `known` ones of a finished model.
     Raises DataError where files contradict each other or cannot be class ids.
     """
     names, told = found.class_names, []
@@ -40,19 +46,30 @@ def understand(found: Found, masked: datasets.Dataset, config: DataConfig) -> tu
         if len(grey := grey_rows(masked)):
             source, told = _with_grey_masks(source, looks(grey), len(masked))
     elif not found.annotated:
-        return _by_values(found, masked, config)
+        return _by_values(found, masked, config, known)
     if not source.palette:
         source = dataclasses.replace(source, palette=palette_of(masked, source.num_classes))
     return dataclasses.replace(source, notes=tuple(told)), pixel_counts(masked, source)
 
 
-def _by_values(found: Found, masked: datasets.Dataset, config: DataConfig) -> tuple[Source, np.ndarray]:
+def _by_values(
+    found: Found, masked: datasets.Dataset, config: DataConfig, known: tuple[str, ...]
+) -> tuple[Source, np.ndarray]:
     seen = looks(masked)
-    require_agreement(seen, found.class_names, config)
+    named = found.class_names or known
+    require_agreement(seen, named, config)
     values = np.stack([look.counts for look in seen])
-    names, label_map, told = classes_in(
-        np.flatnonzero(values.sum(0)), found.class_names, ignored_255=config.mask_255 == "ignored"
-    )
+    occurring = np.flatnonzero(values.sum(0))
+    own_values = [re.fullmatch(r"class_(\d+)", name) for name in known if not found.class_names]
+    if own_values and all(own_values):  # the model's classes were values found in masks
+        names, label_map, told = classes_of_values(occurring, [int(match[1]) for match in own_values if match])
+    else:
+        names, label_map, told = classes_in(
+            occurring,
+            named,
+            ignored_255=config.mask_255 == "ignored",
+            mostly_255=values[:, IGNORE_INDEX].sum() > values[:, 1:IGNORE_INDEX].sum(),
+        )
     meaning = np.arange(256) if label_map is None else np.array(label_map)
     counts = np.stack([values[:, meaning == label].sum(1) for label in (*range(len(names)), IGNORE_INDEX)], axis=1)
     if void := [look.void for look in seen if look.void]:
@@ -65,16 +82,7 @@ def _by_values(found: Found, masked: datasets.Dataset, config: DataConfig) -> tu
 
 def require_agreement(seen: list[Look], names: tuple[str, ...], config: DataConfig) -> None:
     """Raise DataError, naming files, where masks by themselves make sense and together do not."""
-    colour_of: dict[int, tuple[RGB, str]] = {}
-    for look in seen:
-        for value, colour in look.palette.items():
-            other, name = colour_of.setdefault(value, (colour, look.name))
-            if other != colour and value != IGNORE_INDEX:
-                raise DataError(
-                    f"the palettes of masks {name!r} and {look.name!r} differ: the value {value} is {other} in one "
-                    f"and {colour} in the other; say what the colours mean with --mask_colours FILE, a line `name: r, "
-                    "g, b` per class"
-                )
+    _require_one_palette(seen)
     ids = [look for look in seen if look.values - {0, IGNORE_INDEX}]
     white = [look for look in seen if look.values in ({0, IGNORE_INDEX}, {IGNORE_INDEX})]
     both = any(IGNORE_INDEX in look.values for look in ids)  # then 255 is no class
@@ -86,11 +94,34 @@ def require_agreement(seen: list[Look], names: tuple[str, ...], config: DataConf
         )
 
 
+def _require_one_palette(seen: list[Look]) -> None:
+    """Raise DataError if a value has several colours, or a colour several values in files that tell them apart."""
+    colour_of: dict[int, tuple[RGB, str]] = {}
+    value_of: dict[RGB, tuple[int, str]] = {}
+    for look in seen:
+        told = Counter(look.palette.values())
+        for value, colour in look.palette.items():
+            if value == IGNORE_INDEX:
+                continue
+            other, owner = colour_of.setdefault(value, (colour, look.name))
+            conflict = f"the value {value} is {other} in one and {colour} in the other" if other != colour else ""
+            if not conflict and told[colour] == 1:
+                first, owner = value_of.setdefault(colour, (value, look.name))
+                conflict = f"{colour} is the value {first} in one and {value} in the other" if first != value else ""
+            if conflict:
+                raise DataError(
+                    f"the palettes of masks {owner!r} and {look.name!r} differ: {conflict}; say what the colours mean "
+                    "with --mask_colours FILE, a line `name: r, g, b` per class, or, where the values are class ids, "
+                    "save the masks as grey PNG"
+                )
+
+
 def classes_in(
-    values: np.ndarray, names: tuple[str, ...], *, ignored_255: bool = False
+    values: np.ndarray, names: tuple[str, ...], *, ignored_255: bool = False, mostly_255: bool = False
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None, tuple[str, ...]]:
     """Class names, the class id of each stored value (None: itself), and what to tell, from the values in the masks.
 
+    `mostly_255` says that 255 has more pixels than all values between it and 0, as the inside of soft edges has.
     Raises DataError if the values cannot be class ids, or are more than the named classes.
     """
     found = [int(value) for value in values if value != IGNORE_INDEX]
@@ -101,7 +132,7 @@ def classes_in(
         return names, (0, *(IGNORE_INDEX for _ in range(254)), 1), (told,)
     if not found:
         raise DataError("every pixel of every mask is 255, which means ignored; training needs a pixel of some class")
-    soft = "" if found[-1] < LARGE_VALUE else (
+    soft = "" if found[-1] < LARGE_VALUE and not mostly_255 else (
         "; if these are two classes with soft edges, add --mask_threshold 128, if they are grey levels, say what each "
         "means with --mask_colours FILE, a line `name: 64, 64, 64` per class"
     )  # fmt: skip
@@ -117,7 +148,8 @@ def classes_in(
             f"the masks hold {len(found)} different values, more like grey pictures than class ids; if they are ids, "
             f"name the classes in classes.txt{soft}"
         )
-    if has_255 and found[-1] >= LARGE_VALUE and found[-1] > 2 * len(found):
+    gaps = found != list(range(found[0], found[-1] + 1))
+    if has_255 and gaps and (mostly_255 or (found[-1] >= LARGE_VALUE and found[-1] > 2 * len(found))):
         shown = ", ".join(map(str, found[:8])) + (", …" if len(found) > 8 else "")
         raise DataError(
             f"the masks hold {shown} and 255, more like grey levels than class ids{soft}; if 255 means ignored, add "
@@ -125,9 +157,18 @@ def classes_in(
         )
     if found == [0, 1]:
         return BINARY, None, ("classes found in the masks: 0 and 1",)
-    told = f"classes found in the masks: {', '.join(map(str, found))}; name them in classes.txt, one a line"
-    mapping = tuple(found.index(value) if value in found else IGNORE_INDEX for value in range(256))
-    return tuple(f"class_{value}" for value in found), mapping, (told,)
+    return classes_of_values(values, found)
+
+
+def classes_of_values(
+    values: np.ndarray, ids: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[int, ...] | None, tuple[str, ...]]:
+    """Names after the values `ids`, the class id of each value, and what to tell; DataError for other `values`."""
+    if strange := [int(value) for value in values if value not in (*ids, IGNORE_INDEX)]:
+        raise DataError(f"the masks hold the value {strange[0]}, but the model knows {', '.join(map(str, ids))} only")
+    told = f"classes found in the masks: {', '.join(map(str, ids))}; name them in classes.txt, one a line"
+    mapping = tuple(ids.index(value) if value in ids else IGNORE_INDEX for value in range(256))
+    return tuple(f"class_{value}" for value in ids), mapping, (told,)
 
 
 def _with_grey_masks(source: Source, grey: list[Look], masks: int) -> tuple[Source, list[str]]:

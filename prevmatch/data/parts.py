@@ -1,5 +1,6 @@
 """The parts that people divide data into, and what becomes of each: a test part is never trained on."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -14,13 +15,20 @@ from prevmatch.errors import ConfigError, DataError
 Role = Literal["train", "val", "test"]
 ROLES: dict[str, Role] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "holdout": "test", "hold_out": "test",
+    "eval": "val", "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
+BESIDE = {
+    "set", "split", "part", "data", "dataset", "images", "image", "img", "imgs", "photos", "masks", "mask", "labels",
+    "label", "annotations", "annot", "gt",
+}  # fmt: skip
+"""Words that say no more about what a part is for."""
 
 
 def role_of(part: str) -> Role | None:
-    """What a part of that name is for; None if the name does not say."""
-    return ROLES.get(part.lower())
+    """What a part of that name (`val`, `Test images`, `train2017`) is for; None if the name does not say."""
+    words = [word for word in re.split(r"[\W\d_]+", re.sub(r"hold[\W_]out", "holdout", part.lower())) if word]
+    found = [ROLES[word] for word in words if word in ROLES]
+    return found[0] if len(found) == 1 and all(word in ROLES or word in BESIDE for word in words) else None
 
 
 def part_in(path: str) -> str:

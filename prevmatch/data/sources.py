@@ -1,11 +1,13 @@
 """What every data set becomes: tables of id, image and mask, and what the ids mean."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import datasets
+import numpy as np
 
 RGB = tuple[int, int, int]
 
@@ -41,6 +43,11 @@ class Source:
     """How photos with an EXIF orientation lie over their masks; `by_size` is upright unless only stored fits."""
     bits: int | None = None
     """Bits that photos in 16-bit files use; None finds them photo by photo."""
+    pixels: Mapping[str, np.ndarray] | None = None
+    """For the id of each image with a mask its pixels of each class and, last, its ignored ones; None: not counted."""
+    mean_of_occurring: bool = False
+    """Whether the mIoU is the mean over the classes that occur in the validation masks; published data sets count the
+    others as 0."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one line each."""
 
@@ -48,6 +55,11 @@ class Source:
     def num_classes(self) -> int:
         """Number of classes, without the ignored label."""
         return len(self.class_names)
+
+    @property
+    def absent_score(self) -> float:
+        """The IoU of a class that does not occur in the validation masks; NaN does not count."""
+        return math.nan if self.mean_of_occurring else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

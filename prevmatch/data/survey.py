@@ -67,6 +67,8 @@ def pixel_counts(rows: datasets.Dataset, source: Source) -> np.ndarray:
 
 def presence(rows: datasets.Dataset, source: Source) -> np.ndarray:
     """Whether each class occurs in each mask, bool (N, C); prepared data has it in a column, else masks are read."""
+    if source.pixels is not None:
+        return np.stack([source.pixels[name][:-1] > 0 for name in rows["id"]])
     if "classes" in rows.column_names:
         there = np.zeros((len(rows), source.num_classes), dtype=bool)
         for i, classes in enumerate(rows["classes"]):
@@ -92,7 +94,7 @@ def orientation(rows: datasets.Dataset) -> tuple[Literal["upright", "stored"], l
     for row in _through(rows, lambda row: row, "image"):
         photo = open_cell(row, "image", header_only=True)
         turn = photo.getexif().get(EXIF_ORIENTATION, 1)
-        if turn == 1:
+        if turn == 1 or photo.format == "TIFF":  # which Pillow turns by itself
             continue
         turned[turn] += 1
         size = (

@@ -80,7 +80,8 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
             ]
             entries: list[tuple[int | None, str]] = []
             for row in rows:
-                number = next((int(cell) for cell in row if cell.isdecimal()), None)
+                numbers = [int(cell) for cell in row if cell.isdecimal()]
+                number = numbers[0] if len(numbers) in (1, 4) else None  # three are the parts of a colour
                 entries.append((number, next((cell for cell in row if not re.fullmatch(r"[\d. ]*", cell)), "")))
             titles = entries and entries[0][0] is None and any(number is not None for number, _ in entries[1:])
             return (

@@ -41,8 +41,8 @@ def walk(folder: Path, *, without: Collection[Path] = ()) -> Walk:
 
     Hidden files and folders, those of operating systems and the folders `without` (resolved) are left out.
     """
-    found, seen = Walk(folder), {folder.resolve()}
-    if seen & set(without):
+    found, seen = Walk(folder), {folder.resolve(), *folder.resolve().parents}  # a link upwards would find all again
+    if folder.resolve() in without:
         return found
     for place, folders, names in os.walk(folder, followlinks=True):
         here, kept = Path(place), []

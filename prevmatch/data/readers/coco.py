@@ -1,7 +1,8 @@
 """COCO JSON: one file, or one for each part; an image without annotations is unlabelled."""
 
 import re
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from prevmatch.data.found import Found
@@ -30,6 +31,7 @@ def read(folder: Path) -> Found | None:
         )
     walked = walk(images_below(folder) or folder)
     paths = {path.relative_to(folder).as_posix(): path for path in walked.files}
+    composed = {unicodedata.normalize("NFC", path): path for path in paths}
     cells, parts, notes = {}, defaultdict(list), walked.notes()
     names: tuple[str, ...] = ()
     for file, part in told.items():
@@ -37,9 +39,9 @@ def read(folder: Path) -> Found | None:
         if names and read.names != names:
             raise DataError(f"{file} has other categories than {files[0]}; export them together")
         names, notes = read.names, notes + read.notes
-        missing = []
+        missing, shared = [], Counter(end for entry in read.cells for end in _ends(entry))
         for entry, cell in read.cells.items():
-            path = _match(entry, file.parent.relative_to(folder).as_posix(), paths)
+            path = _match(entry, file.parent.relative_to(folder).as_posix(), composed, shared)
             if path is None:
                 missing.append(entry)
             elif path in cells:
@@ -82,19 +84,22 @@ def _part_of(file: Path) -> str:
     return next((word for word in (*re.split(r"[\W_]+", file.stem), file.parent.name) if role_of(word)), "")
 
 
-def _match(entry: str, beside: str, paths: dict[str, Path]) -> str | None:
-    """The image that a `file_name` means, written on any system: its longest end that is a path, or a unique name."""
-    words = [word for word in entry.replace("\\", "/").split("/") if word not in ("", ".")]
-    tails = ["/".join(words[i:]) for i in range(len(words))]
-    for tail in tails:
+def _ends(entry: str) -> list[str]:
+    """A `file_name` written on any system, and its ends, the longest first."""
+    composed = unicodedata.normalize("NFC", entry).replace("\\", "/")
+    words = [word for word in composed.split("/") if word not in ("", ".")]
+    return ["/".join(words[i:]) for i in range(len(words))]
+
+
+def _match(entry: str, beside: str, paths: dict[str, str], shared: Counter[str]) -> str | None:
+    """The image that a `file_name` means: the path, or its longest end that is one and that no other entry shares.
+
+    Else an image somewhere that alone has its name.
+    """
+    for i, end in enumerate(_ends(entry)):
         for root in (f"{beside}/", "", "images/", "JPEGImages/"):
-            if root + tail in paths:
-                return root + tail
-    alike = [path for path in paths if _plain(path) == _plain(words[-1])] if words else []
-    return alike[0] if len(alike) == 1 else None
-
-
-def _plain(path: str) -> str:
-    import unicodedata
-
-    return unicodedata.normalize("NFC", path.rpartition("/")[2]).casefold()
+            if (i == 0 or shared[end] == 1) and root + end in paths:
+                return paths[root + end]
+    name = _ends(entry)[-1] if _ends(entry) else ""
+    same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name.casefold()]
+    return same[0] if shared[name] == len(same) == 1 else None
