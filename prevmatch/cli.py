@@ -1,7 +1,8 @@
 """Command line: what the recipes and the `prevmatch` command share. Heavy imports wait until they are needed."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,11 +60,7 @@ def _train_and_tell(config: TrainConfig) -> None:
 
     from prevmatch.loop import train
 
-    result = train(config)
-    PartialState().print(
-        f"best mIoU {result.best_miou:.2f} % (epoch {result.best_epoch}), final {result.final_miou:.2f} %, "
-        f"{result.seconds_per_iteration:.3f} s per iteration; see {result.output_dir}"
-    )
+    PartialState().print(train(config).line())
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
@@ -182,7 +179,7 @@ def evaluate(
 
     Args:
         model: A model folder, a run's output folder (its best model), or a Hub repository.
-        data: Which data; by default what the run was trained on.
+        data: Which data; by default what the run held out. Of another folder all masks, or those of its val part.
         eval_window: Side of a sliding window; by default the model knows whether it needs one.
         num_workers: Loader processes.
         output_dir: Also write evaluation.json there.
@@ -194,12 +191,20 @@ def evaluate(
 
     if save_maps and output_dir is None:
         raise ConfigError("--save_maps needs --output_dir, where the maps go")
-    model, data = of_run(model, data)
+    meant = of_run(model, data, _named(sys.argv) & {field.name for field in fields(DataConfig)})
     maps = output_dir / "maps" if save_maps and output_dir is not None else None
-    evaluation = score(model, data, window=eval_window, num_workers=num_workers, maps=maps)
-    PartialState().print(evaluation.table())
+    evaluation = score(
+        meant.model, meant.data, apart=meant.apart, window=eval_window, num_workers=num_workers, maps=maps
+    )
+    PartialState().print("\n".join(filter(None, (meant.note, evaluation.table()))))
     if output_dir is not None and PartialState().is_main_process:
         write_evaluation(evaluation, output_dir)
+
+
+def _named(args: Sequence[str]) -> set[str]:
+    """The settings that a command line names."""
+    flags = (arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--"))
+    return {name for flag in flags for name in (flag, flag.removeprefix("no_"))}
 
 
 def predict(
@@ -308,11 +313,14 @@ def push(
     from prevmatch.share.hub import push as push_model
     from prevmatch.share.space import write_space
 
-    repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples)
+    place = output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space")
+    if space and "/" in repo_id:  # needs no upload; a name without its user is known only after one
+        write_space(repo_id, place, license, overwrite=overwrite)
+    more = ["--space"] * space + (["--output_dir", str(output_dir)] if output_dir else [])
+    repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples, more=more)
     print(address)
     if space:
-        place = output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space")
-        written = write_space(repo, place, license, overwrite=overwrite)
+        written = place if "/" in repo_id else write_space(repo, place, license, overwrite=overwrite)
         print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
 
 

@@ -195,6 +195,18 @@ class DataConfig(PlaceConfig):
     """Column of the masks in dataset_name."""
     mask_colours: str | None = None
     """What the colours of RGB masks mean: voc, cityscapes, or a file with a line `name: r, g, b` per class."""
+    mask_tolerance: int = 0
+    """A colour that is no class's is the nearest one's if no channel differs by more; then masks may be JPEG."""
+    mask_threshold: int | None = None
+    """Grey masks are two classes: values from this one on are the foreground (128 for soft edges); None: ids."""
+    mask_255: Literal["auto", "ignored"] = "auto"
+    """What 255 means in grey masks that hold nothing else but 0: the foreground if all do so, or pixels to ignore."""
+    allow_absent_classes: bool = False
+    """Train although some class of the list has no pixel in any mask."""
+    train_parts: tuple[str, ...] = ()
+    """Parts of custom data to train on besides those called train; test and validation parts never are unasked."""
+    val_part: str | None = None
+    """The part of custom data to validate on (such as test); None takes val, valid or validation."""
     split: str | None = None
     """Which images are labelled: a published list (92, 1_16, priority_1_8, a folder in splits_dir), `1_N` for every
     N-th name where no lists are published, or `all` (or None) for every image that has a mask."""
@@ -208,6 +220,9 @@ class DataConfig(PlaceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _at_least(self, 0, "mask_tolerance")
+        _at_least(self, 1, "mask_threshold", or_none=True)
+        _check(self.mask_255 in ("auto", "ignored"), f"mask_255 is {self.mask_255!r} but must be auto or ignored")
         _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
         _at_least(self, 0, "split_seed")
 

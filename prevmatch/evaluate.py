@@ -97,11 +97,13 @@ def class_iou(
     inside: bool = False,
     device: torch.device,
     reduce: Callable[[Tensor], Tensor],
+    absent: float = 0.0,
     show: bool = True,
     go_on: Callable[[object], bool] = lambda sample: True,
     keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """IoU in % of each class, float64 (C) on the CPU, over the images of all processes, with a progress bar if `show`.
+    """IoU in % of each class, float64 (C) on the CPU, over the images of all processes, with a progress bar if `show`;
+    `absent` for a class that never occurs.
 
     `loader` has this process's share of the images and `reduce` adds up what the processes hold; the rest is as in
     `evaluate`. The result means nothing where `go_on`, which is asked for each sample, ended it early.
@@ -114,4 +116,4 @@ def class_iou(
         network, bar, num_classes=num_classes, normalize=normalize, window=window, inside=inside, device=device,
         keep=keep,
     )  # fmt: skip
-    return iou(reduce(confusion).cpu())
+    return iou(reduce(confusion).cpu(), absent)

@@ -22,7 +22,7 @@ from prevmatch.data.loader import (
     loader_deaths_named,
     training_loader,
 )
-from prevmatch.data.sources import TrainingData
+from prevmatch.data.sources import Source, TrainingData
 from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
@@ -72,7 +72,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     ):
         state = keeper.resume(len(loader))
         while state.epoch < config.epochs:
-            logbook.show(epoch=state.epoch, **begin_epoch(students, state))
+            logbook.show(epoch=state.epoch + 1, **begin_epoch(students, state))
             sampler.skip(state.batch * config.batch_size * accelerator.num_processes)
             loader.set_epoch(state.epoch)
             state.start_clock()
@@ -97,7 +97,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             logbook.flush()
             settle(students, state.step, accelerator)
             due = (state.epoch + 1) % config.eval_every == 0 or state.epoch + 1 == config.epochs
-            iou = score(students[0], val_loader, config, accelerator, stop) if due else None
+            iou = score(students[0], val_loader, data.source, config, accelerator, stop) if due else None
             keeper.end_if(stop.agreed(), stop.reason, state)
             state.record(iou)
             if due:
@@ -202,14 +202,19 @@ def settle(students: Sequence[Student], steps: int, accelerator: Accelerator) ->
 
 
 def score(
-    student: Student, loader: DataLoader, config: TrainConfig, accelerator: Accelerator, stop: StopRequest
-) -> list[float]:
+    student: Student,
+    loader: DataLoader,
+    source: Source,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    stop: StopRequest,
+) -> list[float | None]:
     """Per-class IoU in % of what is scored of a student, over the validation images, exact for any number of
-    processes.
+    processes; None for a class that does not occur and does not count.
 
     It means nothing where `stop` ended it early.
     """
-    return class_iou(
+    scores = class_iou(
         student.exact.of(student.scored),
         loader,
         num_classes=student.network.config.num_classes,
@@ -218,6 +223,8 @@ def score(
         inside=patch_size(config.encoder) > 1,
         device=accelerator.device,
         reduce=partial(accelerator.reduce, reduction="sum"),
+        absent=source.absent_score,
         show=accelerator.is_main_process,
         go_on=stop.unasked,
-    ).tolist()
+    )
+    return [None if math.isnan(value) else value for value in scores.tolist()]

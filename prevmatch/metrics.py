@@ -15,12 +15,12 @@ def confusion_matrix(pred: Tensor, target: Tensor, num_classes: int, ignore_inde
     return torch.bincount(pair.flatten(), minlength=num_classes**2 + 1)[:-1].view(num_classes, num_classes)
 
 
-def iou(confusion: Tensor) -> Tensor:
-    """Per-class intersection over union in %, float64 (num_classes,); 0 for a class that never occurs.
+def iou(confusion: Tensor, absent: float = 0.0) -> Tensor:
+    """Per-class intersection over union in %, float64 (num_classes,); `absent` for a class that never occurs.
 
-    The mean over all classes is the mIoU of the published tables.
+    The mean over all classes, the absent ones counted as 0, is the mIoU of the published tables.
     """
     confusion = confusion.double()
     intersection = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - intersection
-    return 100 * intersection / union.clamp(min=1)
+    return (100 * intersection / union.clamp(min=1)).where(confusion.sum(1) > 0, absent)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from prevmatch.config import IGNORE_INDEX
-from prevmatch.data.images import image_files
 from prevmatch.data.pairs import paired, require
 from prevmatch.data.sources import Source
+from prevmatch.data.walking import image_files
 
 CLASSES = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet",

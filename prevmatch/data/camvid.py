@@ -4,9 +4,9 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.images import image_files
 from prevmatch.data.pairs import paired
 from prevmatch.data.sources import Source
+from prevmatch.data.walking import image_files
 from prevmatch.errors import DataError
 
 CLASSES = {

@@ -5,11 +5,11 @@ from pathlib import Path
 import datasets
 
 from prevmatch.config import IGNORE_INDEX
-from prevmatch.data.images import image_files
 from prevmatch.data.lists import image_id
 from prevmatch.data.pairs import paired, require
 from prevmatch.data.palettes import CITYSCAPES_PALETTE as PALETTE
 from prevmatch.data.sources import Source
+from prevmatch.data.walking import image_files
 
 CLASSES = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import datasets
 
-from prevmatch.data.images import image_files
 from prevmatch.data.instances import BACKGROUND, blank, read_annotations
 from prevmatch.data.pairs import paired, require
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.sources import Source, table
+from prevmatch.data.walking import image_files
 from prevmatch.errors import DataError
 
 CLASSES = (
@@ -54,7 +54,7 @@ def _annotated(folder: Path, part: str) -> datasets.Dataset:
     if path is None:
         require(folder, ("masks",), name="COCO", get=GET)
         raise AssertionError
-    names, cells = read_annotations(path)
+    names, cells, _ = read_annotations(path)
     if names != CLASSES:
         raise DataError(
             f"{path} has {len(names) - 1} classes of things instead of COCO's 80; it is another data set's"

@@ -7,10 +7,12 @@ import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.palettes import CITYSCAPES_PALETTE, voc_colours
+from prevmatch.data.texts import read_json, read_text
 from prevmatch.errors import DataError
 
 RGB = tuple[int, int, int]
 VOC_BORDER = (224, 224, 192)
+IGNORED_NAMES = ("ignore", "__ignore__", "void")
 LINE = re.compile(r"\s*([^:]+?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:.*)?")
 
 
@@ -33,10 +35,7 @@ def read_colours(path: Path) -> dict[str, RGB]:
     Raises DataError naming the line that is none.
     """
     classes: dict[str, RGB] = {}
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"list of colours {path} cannot be read ({error})") from error
+    lines = _as_lines(path)
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -50,6 +49,26 @@ def read_colours(path: Path) -> dict[str, RGB]:
     if not classes:
         raise DataError(f"{path} names no class; it needs a line `name: r, g, b` for each")
     return classes
+
+
+def _as_lines(path: Path) -> list[str]:
+    """The lines of a list of colours; those of JSON (`{"sky": [1, 2, 3]}`) and CSV (`sky,1,2,3`) are made alike."""
+    if path.suffix.lower() == ".json":
+        content = read_json(path, what="list of colours")
+        entries = content.items() if isinstance(content, dict) else ()
+        return [f"{name}: {','.join(map(str, c)) if isinstance(c, list) else c}" for name, c in entries]
+    lines = read_text(path, what="list of colours").splitlines()
+    if path.suffix.lower() != ".csv":
+        return lines
+    rows = [re.split(r"\s*[,;\t]\s*", line.strip()) for line in lines]
+    return [f"{row[0]}: {','.join(row[1:4])}" for i, row in enumerate(rows) if i or row[-1].isdecimal()]
+
+
+def meaning_of(classes: dict[str, RGB]) -> tuple[tuple[str, ...], tuple[RGB, ...], tuple[tuple[RGB, int], ...]]:
+    """Names, palette and class id of each colour, from names with colours; one named `ignore` or `void` is ignored."""
+    names = tuple(name for name in classes if name.lower() not in IGNORED_NAMES)
+    ids = {name: names.index(name) if name in names else 255 for name in classes}
+    return names, tuple(classes[name] for name in names), tuple((c, ids[name]) for name, c in classes.items())
 
 
 def rgb_codes(pixels: np.ndarray) -> np.ndarray:

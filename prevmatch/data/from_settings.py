@@ -8,15 +8,15 @@ import numpy as np
 
 from prevmatch.config import ALL, DataConfig
 from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, shapes
-from prevmatch.data.colours import palette_colours, read_colours
-from prevmatch.data.layouts import meaning_of
+from prevmatch.data.cells import limit_pixels
+from prevmatch.data.colours import meaning_of, palette_colours, read_colours
+from prevmatch.data.gate import require_trainable
 from prevmatch.data.lists import labelled_list, published_splits
-from prevmatch.data.reading import limit_pixels
 from prevmatch.data.sources import RGB, Source, TrainingData
 from prevmatch.data.splits import amount, draw, every_nth, has_mask, select
 from prevmatch.data.survey import presence
 from prevmatch.data.tables import is_table, load_table
-from prevmatch.errors import ConfigError
+from prevmatch.errors import ConfigError, DataError
 
 PublishedName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid"]
 KNOWN = {"pascal": pascal, "cityscapes": cityscapes, "coco": coco, "ade20k": ade20k, "camvid": camvid}
@@ -31,11 +31,19 @@ def load_training_data(config: DataConfig) -> TrainingData:
         source = dataclasses.replace(source, notes=(*source.notes, note))
     else:
         labelled, unlabelled = select(source.train, *labelled_ids(source, config))
+    if source.pixels is not None:
+        try:
+            require_trainable(source, labelled, absent_allowed=config.allow_absent_classes)
+        except DataError as error:
+            raise custom.with_notes(error, source.notes) from error
     return TrainingData(source=source, labelled=labelled, unlabelled=unlabelled)
 
 
-def load_source(config: DataConfig) -> Source:
-    """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set."""
+def load_source(config: DataConfig, *, known: tuple[str, ...] = ()) -> Source:
+    """Load the data set that the settings name: its raw folder, its prepared form, or a Hub data set.
+
+    `known` are the classes of a finished model, by which custom data that it did not see is evaluated whole.
+    """
     limit_pixels(config.max_image_pixels)
     match config.dataset:
         case None:
@@ -43,15 +51,15 @@ def load_source(config: DataConfig) -> Source:
         case "shapes":
             return shapes.load_shapes()
         case "custom":
-            return custom.load_custom(config)
+            return custom.load_custom(config, known=known)
     place = config.dataset_name or config.data_dir
     if place is None:
         raise ConfigError(
             f"{config.dataset} needs --data_dir FOLDER, raw or prepared, or --dataset_name NAME of a prepared one"
         )
     if config.dataset_name is not None or is_table(Path(place)):
-        known = KNOWN[config.dataset]
-        return load_table(str(place), tuple(known.CLASSES), known.PALETTE)
+        data_set = KNOWN[config.dataset]
+        return load_table(str(place), tuple(data_set.CLASSES), data_set.PALETTE)
     source = _load_raw(config.dataset, Path(place), config.splits_dir)
     if config.mask_colours is not None:
         source = dataclasses.replace(source, colours=_colours(config.mask_colours, source.class_names))

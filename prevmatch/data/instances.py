@@ -5,42 +5,78 @@ and every loader process draws its own.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.texts import read_json
 from prevmatch.errors import DataError
 
 BACKGROUND = "background"
+BACKGROUNDS = ("background", "_background_", "__background__")
+"""Names of categories that are no objects."""
 
 
-def read_annotations(path: Path) -> tuple[tuple[str, ...], dict[str, dict | None]]:
-    """Class names, background first, and for each image file (as named there) its mask cell.
+class Annotations(NamedTuple):
+    """What a COCO file says."""
 
-    `path` is a COCO instances file, or a panoptic one whose pictures lie in the folder of its name; stuff counts as
-    background. An image without any annotation has no cell, and so is unlabelled.
-    Raises DataError if the file is not in COCO's form.
+    names: tuple[str, ...]
+    """Class names, background first."""
+    cells: dict[str, dict | None]
+    """For each image file, as named there, its mask cell; None without any annotation, so unlabelled."""
+    notes: list[str]
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read a COCO instances file, or a panoptic one whose pictures lie in the folder of its name.
+
+    Stuff counts as background, as does an own category of that name. Pixels of an object without an outline are
+    ignored. Raises DataError if the file is not in COCO's form, or names one image or category twice.
     """
     try:
-        content = json.loads(path.read_text())
-        things = sorted((c for c in content["categories"] if c.get("isthing", 1)), key=lambda c: c["id"])
-        classes = {category["id"]: number for number, category in enumerate(things, 1)}
-        names = (BACKGROUND, *(category["name"] for category in things))
-        images = {image["id"]: image for image in content["images"]}
-        annotate = _panoptic if any("segments_info" in a for a in content["annotations"][:1]) else _instances
-        cells: dict[str, dict | None] = dict.fromkeys(image["file_name"] for image in images.values())
-        for image_id, annotation in annotate(content["annotations"], images, classes, path.with_suffix("")).items():
+        content = read_json(path, what="annotation file")
+        annotations, entries = content["annotations"], content["images"]
+        used = {a.get("category_id") for a in annotations}
+        groups = {category.get("supercategory") for category in content["categories"]}
+        things = sorted(
+            (c for c in content["categories"] if c.get("isthing", 1) and not _is_group(c, groups, used)),
+            key=lambda c: c["id"],
+        )
+        kinds = [c["name"] for c in things if c["name"].lower() not in BACKGROUNDS]
+        classes = {c["id"]: 0 if c["name"].lower() in BACKGROUNDS else 1 + kinds.index(c["name"]) for c in things}
+        known = {category["id"] for category in content["categories"]}
+        images = {image["id"]: image for image in entries}
+        for what, values in (
+            ("image file_name", [image["file_name"].replace("\\", "/") for image in entries]),
+            ("image id", [image["id"] for image in entries]),
+            ("category", kinds),
+            ("category id", [category["id"] for category in content["categories"]]),
+        ):
+            if double := [value for value, count in Counter(values).items() if count > 1]:
+                raise DataError(f"{path} has the {what} {double[0]!r} twice; make each differ, or keep one")
+        annotate = _panoptic if any("segments_info" in a for a in annotations[:1]) else _instances
+        if strange := [a["category_id"] for a in annotations if "category_id" in a and a["category_id"] not in known]:
+            raise DataError(f"{path} has annotations of category {strange[0]!r}, which it does not list")
+        drawn, notes = annotate(annotations, images, classes, path)
+        cells: dict[str, dict | None] = dict.fromkeys(image["file_name"] for image in entries)
+        for image_id, annotation in drawn.items():
             cells[images[image_id]["file_name"]] = {"bytes": json.dumps(annotation).encode(), "path": None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not a COCO annotation file ({type(error).__name__}: {error}); it needs images, annotations "
             "and categories"
         ) from error
-    return names, cells
+    return Annotations((BACKGROUND, *kinds), cells, notes)
+
+
+def _is_group(category: dict, groups: set, used: set) -> bool:
+    """Whether a category only groups others: Roboflow lists the name of the whole project as one."""
+    return category["name"] in groups and category["id"] not in used and category["id"] == 0
 
 
 def blank(image: Path) -> dict:
@@ -63,25 +99,72 @@ def draw(content: bytes) -> np.ndarray:
     return _draw_instances(**annotation)
 
 
-def _instances(annotations: list[dict], images: dict, classes: dict, _: Path) -> dict[Any, dict]:
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height of an annotation."""
+    annotation = json.loads(content)
+    if "panoptic" in annotation:
+        with Image.open(annotation["panoptic"]) as picture:
+            return picture.size
+    height, width = annotation["size"]
+    return width, height
+
+
+def _instances(annotations: list[dict], images: dict, classes: dict, path: Path) -> tuple[dict[Any, dict], list[str]]:
     drawn: dict[Any, dict] = {}
+    bare, empty = 0, 0
     for a in annotations:
-        if a["category_id"] in classes and a.get("segmentation"):
-            image = images[a["image_id"]]
-            entry = drawn.setdefault(a["image_id"], {"size": [image["height"], image["width"]], "objects": []})
-            entry["objects"].append([classes[a["category_id"]], a.get("area", 0), a["segmentation"]])
-    return drawn
+        image = images[a["image_id"]]
+        if a["category_id"] not in classes:
+            continue
+        label, outline, area = classes[a["category_id"]], a.get("segmentation"), a.get("area", 0)
+        _require_outline(outline, a, path)
+        entry = drawn.setdefault(a["image_id"], {"size": [image["height"], image["width"]], "objects": []})
+        if not outline and a.get("bbox"):
+            left, top, width, height = a["bbox"]
+            right, bottom = left + width, top + height
+            bare += 1  # drawn first, below all that have outlines
+            label, area, outline = IGNORE_INDEX, float(2**53), [[left, top, right, top, right, bottom, left, bottom]]
+        if outline:
+            entry["objects"].append([label, area or 0, outline])
+        empty += not outline
+    if bare and bare == len(annotations):
+        raise DataError(
+            f"{path} has boxes without outlines only ({len(annotations)}), which say too little for segmentation; "
+            "export polygons or masks"
+        )
+    return drawn, [
+        f"{count} objects of {path.name} {what}"
+        for count, what in (
+            (bare, "are boxes without an outline; their pixels are ignored"),
+            (empty, "have neither outline nor box; they are left out"),
+        )
+        if count
+    ]
 
 
-def _panoptic(annotations: list[dict], images: dict, classes: dict, folder: Path) -> dict[Any, dict]:
+def _require_outline(outline: Any, annotation: dict, path: Path) -> None:
+    """Raise DataError unless a segmentation is a list of polygons, run lengths, or nothing."""
+    polygons = isinstance(outline, list) and all(
+        isinstance(part, list) and len(part) % 2 == 0 and all(isinstance(x, int | float) for x in part)
+        for part in outline
+    )
+    lengths = isinstance(outline, dict) and {"counts", "size"} <= outline.keys()
+    if not (outline is None or polygons or lengths):
+        raise DataError(
+            f"{path}: the segmentation of annotation {annotation.get('id')!r} is neither a list of polygons "
+            "([[x, y, x, y, …], …]) nor run lengths; export again"
+        )
+
+
+def _panoptic(annotations: list[dict], images: dict, classes: dict, path: Path) -> tuple[dict[Any, dict], list[str]]:
     return {
         a["image_id"]: {
-            "panoptic": str(folder / a["file_name"]),
+            "panoptic": str(path.with_suffix("") / a["file_name"]),
             "segments": [[s["id"], classes.get(s["category_id"], 0)] for s in a["segments_info"]],
         }
         for a in annotations
         if a["image_id"] in images
-    }
+    }, []
 
 
 def _draw_instances(size: list[int], objects: list) -> np.ndarray:

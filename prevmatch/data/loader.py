@@ -112,7 +112,7 @@ class TripleDataset(Dataset):
         parts = [("weak", triple.unlabelled, "valid")] if self.unlabelled else []
         parts += [("partner", triple.partner, "partner_valid")] if self.partners else []
         for name, row, valid in parts:
-            image = read_image(self.data.unlabelled[row], self.image_size)
+            image = read_image(self.data.unlabelled[row], self.image_size, bits=self.data.source.bits)
             crop = draw_crop(rng, *image.size, self.crop_size, self.scale_range)
             sample |= {name: crop_image(image, crop), valid: crop_valid(crop)}
         return sample

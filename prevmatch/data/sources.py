@@ -1,9 +1,13 @@
 """What every data set becomes: tables of id, image and mask, and what the ids mean."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import datasets
+import numpy as np
 
 RGB = tuple[int, int, int]
 
@@ -29,6 +33,21 @@ class Source:
     """Class id for each of the 256 values in the mask files; None where the files already hold class ids."""
     colours: tuple[tuple[RGB, int], ...] = ()
     """Class id of each colour, where the masks are pictures in colours."""
+    grey_colours: bool = False
+    """Whether grey masks are read by those colours too, instead of as ids."""
+    colour_distance: int = 0
+    """A colour that is no class's is the nearest one's if no channel differs by more."""
+    blurred: bool = False
+    """Whether mask files may be such as do not keep values exactly (JPEG)."""
+    orientation: Literal["by_size", "upright", "stored"] = "by_size"
+    """How photos with an EXIF orientation lie over their masks; `by_size` is upright unless only stored fits."""
+    bits: int | None = None
+    """Bits that photos in 16-bit files use; None finds them photo by photo."""
+    pixels: Mapping[str, np.ndarray] | None = None
+    """For the id of each image with a mask its pixels of each class and, last, its ignored ones; None: not counted."""
+    mean_of_occurring: bool = False
+    """Whether the mIoU is the mean over the classes that occur in the validation masks; published data sets count the
+    others as 0."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one line each."""
 
@@ -36,6 +55,11 @@ class Source:
     def num_classes(self) -> int:
         """Number of classes, without the ignored label."""
         return len(self.class_names)
+
+    @property
+    def absent_score(self) -> float:
+        """The IoU of a class that does not occur in the validation masks; NaN does not count."""
+        return math.nan if self.mean_of_occurring else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +85,8 @@ class TrainingData:
 def table(ids: Sequence[str], images: Sequence[dict], masks: Sequence[dict | None]) -> datasets.Dataset:
     """Build a Dataset of id, image, mask from {"bytes", "path"} cells."""
     return datasets.Dataset.from_dict({"id": list(ids), "image": list(images), "mask": list(masks)}, features=FEATURES)
+
+
+def file_cell(path: Path) -> dict:
+    """The cell of an image or mask file."""
+    return {"path": str(path), "bytes": None}

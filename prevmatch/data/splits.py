@@ -52,7 +52,15 @@ def select(
 
 def has_mask(rows: datasets.Dataset) -> list[bool]:
     """Whether each row has a mask, without reading any."""
-    return rows.with_format("arrow")["mask"].is_valid().to_pylist()
+    return is_there(rows, "mask")
+
+
+def is_there(rows: datasets.Dataset, column: str) -> list[bool]:
+    """Whether each row has something in a column of images: bytes, or else a path."""
+    return [
+        cell is not None and (cell["bytes"] is not None or cell["path"] is not None)
+        for cell in rows.with_format("arrow")[column].to_pylist()
+    ]
 
 
 def amount(wanted: str, total: int) -> int:

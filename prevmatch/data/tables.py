@@ -3,21 +3,27 @@
 from pathlib import Path
 
 import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 
+from prevmatch.data.cells import open_cell
+from prevmatch.data.found import Found
 from prevmatch.data.instances import is_annotation
 from prevmatch.data.palettes import voc_colours
-from prevmatch.data.reading import open_cell
+from prevmatch.data.parts import role_of
 from prevmatch.data.sources import FEATURES, RGB, Source
-from prevmatch.data.splits import has_mask
+from prevmatch.data.splits import has_mask, is_there
 from prevmatch.data.trusted import check_cells, check_shards
 from prevmatch.errors import ConfigError, DataError
 
-TRAIN, VAL, BARE = ("train",), ("validation", "val", "valid", "test"), ("unlabelled", "unlabeled", "unsupervised")
+SAVED = ("dataset_dict.json", "state.json")
+"""Files of `save_to_disk`: of several parts, or of one."""
 
 
 def is_table(folder: Path) -> bool:
     """Whether a folder was written by `prevmatch prepare` or `save_to_disk`."""
-    return (folder / "dataset_dict.json").is_file() or "train" in _shards(folder)
+    return any((folder / name).is_file() for name in SAVED) or "train" in _shards(folder)
 
 
 def _shards(folder: Path) -> dict[str, list[str]]:
@@ -34,12 +40,12 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
     `name` is a Hub id or a folder. Raises DataError if it cannot be loaded or lacks the columns.
     """
     try:
-        if (Path(name) / "dataset_dict.json").is_file():
+        if any((Path(name) / file).is_file() for file in SAVED):
             loaded = datasets.load_from_disk(name)
         elif shards := _shards(Path(name)):
             check_shards(path for paths in shards.values() for path in paths)
             # Not by the folder's name: `datasets` caches folders of one name and card as if they were the same.
-            loaded = datasets.load_dataset("parquet", data_files=shards)
+            loaded = _from_parquet(shards)
         else:
             loaded = datasets.load_dataset(name)
     except DataError:
@@ -51,17 +57,38 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         loaded = {"train": loaded}
     parts = {}
     for part, rows in loaded.items():
-        if part in BARE and mask_column not in rows.column_names:
+        if part != "train" and mask_column not in rows.column_names:
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
         parts[part] = _renamed(rows, name, part, image_column, mask_column)
         check_cells(parts[part], name, part)
     return datasets.DatasetDict(parts)
 
 
+def _from_parquet(shards: dict[str, list[str]]) -> datasets.DatasetDict:
+    """The parts as `datasets` caches them, memory-mapped, or read into memory where no cache can be written."""
+    try:
+        return datasets.load_dataset("parquet", data_files=shards)
+    except OSError:
+        whole = {
+            part: datasets.Dataset(pyarrow.concat_tables([parquet.read_table(path) for path in paths]))
+            for part, paths in shards.items()
+        }
+        return datasets.DatasetDict(whole)
+
+
+def read(name: str, image_column: str = "image", mask_column: str = "mask") -> Found:
+    """A data set with all its parts, and the classes that its features name; the errors of `load_parts`."""
+    parts = load_parts(name, image_column, mask_column)
+    first = next(iter(parts.values()))
+    names = classes_of(first)
+    palette = palette_of(first, len(names)) if names else ()
+    return Found(parts=dict(parts), class_names=names, palette=palette, tagged=bool(names), layout=f"data set {name}")
+
+
 def load_table(name: str, class_names: tuple[str, ...], palette: tuple[RGB, ...]) -> Source:
     """Load a prepared data set whose classes are known; DataError if its parts or classes are others."""
     parts = load_parts(name)
-    train, val = part_of(parts, TRAIN), part_of(parts, VAL)
+    train, val = (next((parts[part] for part in parts if role_of(part) == role), None) for role in ("train", "val"))
     if train is None or val is None:
         raise DataError(f"data set {name!r} has the parts {', '.join(parts)}; it needs train and validation")
     own = classes_of(train)
@@ -70,15 +97,16 @@ def load_table(name: str, class_names: tuple[str, ...], palette: tuple[RGB, ...]
     return Source(train=train, val=val, class_names=class_names, palette=palette)
 
 
-def part_of(parts: datasets.DatasetDict, names: tuple[str, ...]) -> datasets.Dataset | None:
-    """The first part that bears one of the names."""
-    return next((parts[name] for name in names if name in parts), None)
-
-
 def classes_of(rows: datasets.Dataset) -> tuple[str, ...]:
     """The class names that a prepared data set carries in its features; empty for others."""
     feature = getattr(rows.features.get("classes"), "feature", None)
     return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else ()
+
+
+def tags_agree(rows: datasets.Dataset, counts: np.ndarray) -> bool:
+    """Whether the column `classes` lists what occurs in each mask, by pixels int64 (N, C + 1), or else tags."""
+    there = (np.flatnonzero(mask[:-1]) for mask in counts)
+    return all(set(tags or ()) == set(found.tolist()) for tags, found in zip(rows["classes"], there, strict=True))
 
 
 def palette_of(rows: datasets.Dataset, count: int) -> tuple[RGB, ...]:
@@ -105,6 +133,12 @@ def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, ma
     if classes_of(rows):
         kept["classes"] = "classes"
     rows = rows.select_columns(list(kept)).rename_columns(kept)
+    missing = np.flatnonzero([not there for there in is_there(rows, "image")])
+    if len(missing):
+        raise DataError(
+            f"row {missing[0]} of part {part} of data set {name!r} has no image ({len(missing)} rows have none); "
+            "remove such rows"
+        )
     if "id" not in kept:
         rows = rows.add_column("id", [f"{part}/{i:06d}" for i in range(len(rows))])
     for column in ("image", "mask"):

@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 
 from prevmatch.config import TrainConfig, full_name
-from prevmatch.data.reading import open_cell
+from prevmatch.data.cells import open_cell
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method

@@ -33,16 +33,30 @@ RUN_FILES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run came to; mIoU in %, averaged over all classes."""
+    """What a run came to; mIoU in %, over all classes, or of own data over those that occur in validation."""
 
     best_miou: float
     best_epoch: int
+    """Counted from 0, as in metrics.jsonl."""
     final_miou: float
-    class_iou: dict[str, float]
-    """IoU in % of each class at the best epoch."""
+    class_iou: dict[str, float | None]
+    """IoU in % of each class at the best epoch; None for one that does not count, as it does not occur."""
     seconds_per_iteration: float
     """Mean over all training iterations, loading included, evaluation not."""
     output_dir: Path
+    warnings: tuple[str, ...] = ()
+    """What was said about the data or the run that puts the scores in doubt."""
+
+    def line(self) -> str:
+        """The result in a line, epochs counted from 1; before it what puts it in doubt, a line each."""
+        counting = sum(iou is not None for iou in self.class_iou.values())
+        mean = f", mean over the {counting} of {len(self.class_iou)} classes that occur in validation"
+        line = (
+            f"best mIoU {self.best_miou:.2f} % (epoch {self.best_epoch + 1}), final {self.final_miou:.2f} %"
+            f"{mean * (counting < len(self.class_iou))}, {self.seconds_per_iteration:.3f} s per iteration; "
+            f"see {self.output_dir}"
+        )
+        return "\n".join([*self.warnings, line])
 
 
 @contextmanager
@@ -102,6 +116,7 @@ def report(
         class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
         seconds_per_iteration=state.seconds / iterations,
         output_dir=config.output_dir,
+        warnings=_warnings(state, data),
     )
     if accelerator.is_main_process:
         content = {
@@ -117,6 +132,13 @@ def report(
         }
         write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
     return result
+
+
+def _warnings(state: TrainState, data: TrainingData) -> tuple[str, ...]:
+    said = [note for note in data.source.notes if note.startswith("WARNING")]
+    if state.skipped:
+        said.append(f"WARNING: {state.skipped} steps were left out, as their loss or gradient was not finite")
+    return tuple(said)
 
 
 def command(accelerator: Accelerator) -> str:

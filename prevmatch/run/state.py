@@ -15,8 +15,9 @@ class TrainState:
     step: int = 0
     best_miou: float = float("-inf")
     best_epoch: int = -1
-    best_iou: list[float] = field(default_factory=list)
-    final_iou: list[float] = field(default_factory=list)
+    best_iou: list[float | None] = field(default_factory=list)
+    final_iou: list[float | None] = field(default_factory=list)
+    """IoU in % of each class; None for one that does not count."""
     seconds: float = 0.0
     """Time spent training, loading included, evaluation and saving not."""
     skipped: int = 0
@@ -29,8 +30,9 @@ class TrainState:
 
     @property
     def final_miou(self) -> float:
-        """Mean IoU in % at the last evaluation."""
-        return sum(self.final_iou) / len(self.final_iou)
+        """Mean IoU in % at the last evaluation, over the classes that count."""
+        counting = [iou for iou in self.final_iou if iou is not None]
+        return sum(counting) / len(counting)
 
     def start_clock(self) -> None:
         """The time from here to `batch_done` counts as training."""
@@ -43,7 +45,7 @@ class TrainState:
         self.seconds += now - self._since
         self._since = now
 
-    def record(self, iou: list[float] | None) -> None:
+    def record(self, iou: list[float | None] | None) -> None:
         """Note that an epoch is over, and the per-class IoU (in %) after it, or that it was not evaluated."""
         epoch, self.epoch, self.batch = self.epoch, self.epoch + 1, 0
         self.improved = False

@@ -111,15 +111,17 @@ def _lines(
 def _class_curves(run: Path, epochs: list[dict], class_names: Sequence[str]) -> Path | None:
     """IoU of each class over the epochs: lines, or beyond a dozen classes rows of colour."""
     rows = [(line["epoch"], line["iou"]) for line in epochs if isinstance(line.get("iou"), list) and line["iou"]]
-    rows = [row for row in rows if len(row[1]) == len(rows[-1][1]) and all(map(_is_number, row[1]))]
+    rows = [row for row in rows if len(row[1]) == len(rows[-1][1]) and all(x is None or _is_number(x) for x in row[1])]
     if not rows:
         return None
-    values = np.array([iou for _, iou in rows], dtype=float).T
+    values = np.array([iou for _, iou in rows], dtype=float).T  # NaN, of a class that does not count, is not drawn
     names = class_names if len(class_names) == len(values) else [f"class {i}" for i in range(len(values))]
     at = [epoch for epoch, _ in rows]
     if len(values) <= MOST_LINES:
         curves = {
-            _short(name): list(zip(at, row.tolist(), strict=True)) for name, row in zip(names, values, strict=True)
+            _short(name): list(zip(at, row.tolist(), strict=True))
+            for name, row in zip(names, values, strict=True)
+            if not np.isnan(row).any()
         }
         return _lines(run, "class_iou", CLASS_TITLE, curves, limits=(0, 100), height=4.2)
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,30 @@ class Upload:
 
 
 def push(
-    folder: Path, repo_id: str, *, private: bool = False, license: str | None = None, samples: bool = True
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    license: str | None = None,
+    samples: bool = True,
+    more: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Upload a run's best model, or a model folder, as one commit to the Hub; returns (repository id, address).
 
     The repository is created if needed (`private` holds only then); pushing again updates everything, the card too.
-    `samples` uploads the run's last panel, which shows some of its images. Nothing local is changed.
+    `samples` uploads the run's last panel, which shows some of its images. Nothing local is changed. `more` are flags
+    of the command for an advice to run it again.
     Raises CheckpointError if the folder holds no model or the upload fails.
     """
     upload = collect(folder, samples=samples)
+    flags = [*["--private"] * private, *["--no_samples"] * (not samples), *(["--license", license] if license else [])]
+    retry = shlex.join(["prevmatch", "push", str(folder), repo_id, *flags, *more])
     try:
         return send(upload, repo_id, private=private, license=license)
     except Exception as error:  # the client raises errors of many families
         raise CheckpointError(
             f"{folder} could not be uploaded to {repo_id!r} ({first_line(error)}); nothing is lost here. Log in with "
-            f"`hf auth login` if need be, then run: prevmatch push {shlex.quote(str(folder))} {repo_id}"
+            f"`hf auth login` if need be, then run: {retry}"
         ) from error
 
 
@@ -198,11 +208,18 @@ def card_data(upload: Upload, repo_id: str, license: str | None) -> ModelCardDat
             dataset_name=known,
             dataset_split="validation",
             metric_type="mean_iou",
-            metric_name="mean IoU over all classes, % (best epoch, chosen on the same images)",
+            metric_name=f"mean IoU over {_counted(run)}, % (best epoch, chosen on the same images)",
             metric_value=round(run.result["best_miou"], 2),
         )
     ]
     return data
+
+
+def _counted(run: Run) -> str:
+    """Which classes the mIoU of a run is the mean of."""
+    counting = sum(iou is not None for iou in run.class_iou.values())
+    total = len(run.class_iou)
+    return "all classes" if counting == total else f"the {counting} of {total} classes that occur"
 
 
 def _weights(run: Run) -> tuple[str, str] | None:

@@ -32,8 +32,8 @@ class Run:
     best_epoch: int | None = None
     """Counted from 1."""
     final_miou: float | None = None
-    class_iou: dict[str, float] = field(default_factory=dict)
-    """At the best epoch."""
+    class_iou: dict[str, float | None] = field(default_factory=dict)
+    """At the best epoch; None for a class that does not count."""
 
     @property
     def finished(self) -> bool:

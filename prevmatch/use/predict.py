@@ -19,7 +19,8 @@ from torch.nn.functional import interpolate, pad
 
 from prevmatch.config import PredictConfig, SegmenterConfig
 from prevmatch.data.crops import fitted_size
-from prevmatch.data.images import as_rgb, image_files, upright
+from prevmatch.data.images import as_rgb, upright
+from prevmatch.data.walking import image_files
 from prevmatch.errors import DataError
 from prevmatch.evaluate import sliding_window
 from prevmatch.models.encoder import patch_size

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from prevmatch.config import MapKind, PredictConfig
-from prevmatch.data.images import IMAGE_SUFFIXES
+from prevmatch.data.walking import IMAGE_SUFFIXES, Walk, walk
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
@@ -34,7 +34,10 @@ def find_inputs(inputs: Sequence[Path], output_dir: Path) -> dict[Path, str]:
     for given in inputs:
         if not given.exists():
             raise DataError(f"{given} does not exist; give images or folders of images")
-        for path in _below(given) if given.is_dir() else [given]:
+        walked = walk(given) if given.is_dir() else Walk(given.parent, [given])
+        for note in walked.notes():
+            print(note)
+        for path in walked.files:
             real = os.path.realpath(path)
             if Path(real).is_relative_to(own.folder) and own.has(Path(real)):
                 continue
@@ -113,18 +116,6 @@ def _write(own: OwnFiles, path: Path, picture: Image.Image) -> None:
         own.write(path, file.getvalue())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another output_dir") from error
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted within each folder; hidden ones are left out."""
-    for place, folders, names in os.walk(folder, followlinks=False):
-        here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (
-            here / name
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        )
 
 
 def _fit_together(names: Sequence[str]) -> bool:

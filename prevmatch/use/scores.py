@@ -1,7 +1,8 @@
 """Scoring a finished model on a data set by the published protocol."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,9 @@ class Evaluation:
     """Scores in %, and how they were taken."""
 
     miou: float
-    class_iou: dict[str, float]
+    """The mean of those that count."""
+    class_iou: dict[str, float | None]
+    """None for a class that does not count, as it does not occur."""
     images: int
     model: str
     dataset: str
@@ -46,50 +49,98 @@ class Evaluation:
             "",
             f"| {'class':<{width}} | IoU % |",
             f"|-{'-' * width}-|------:|",
-            *(f"| {name:<{width}} | {value:>5.2f} |" for name, value in self.class_iou.items()),
+            *(
+                f"| {name:<{width}} | {'absent' if value is None else f'{value:.2f}':>5} |"
+                for name, value in self.class_iou.items()
+            ),
             f"| {'mean':<{width}} | {self.miou:>5.2f} |",
         ]
+        counting = sum(value is not None for value in self.class_iou.values())
+        if counting < len(self.class_iou):
+            lines[0] += f", mean over the {counting} of {len(self.class_iou)} classes that occur"
         return "\n".join(lines)
 
 
-def of_run(model: str, data: DataConfig) -> tuple[str, DataConfig]:
+@dataclass(frozen=True, kw_only=True)
+class Meant:
+    """What is to be evaluated on what."""
+
+    model: str
+    data: DataConfig
+    apart: bool = False
+    """Whether the model was trained on other own data than this, of which then nothing was held out."""
+    note: str = ""
+
+
+def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
     """The model folder and the data that are meant where `model` is a run's folder, or one of the models in it.
 
-    Data that was held out from training is known only by the run's settings. Raises DataError if `data` names no data
-    set and `model` belongs to no run.
+    Settings of `data` that are `named` go before those of the run, by which alone it is known what was held out from
+    its training. Raises DataError if `data` names no data set and `model` belongs to no run.
     """
     folder = Path(model)
     run = next((f for f in (folder, *folder.parents[:2]) if (f / "result.json").is_file()), None)
-    if data.dataset is None:
-        if run is None:
+    if run is None:
+        if data.dataset is None:
             raise DataError(f"{model} is no run's output folder; name the data with --dataset and --data_dir")
-        settings = json.loads((run / "config.json").read_text())
-        trained = TrainConfig.from_json(settings)
-        data = DataConfig(**{field.name: getattr(trained, field.name) for field in fields(DataConfig)})
-    return best_of_run(model), data
+        return Meant(model=best_of_run(model), data=data)
+    run_config = TrainConfig.from_json(json.loads((run / "config.json").read_text()))
+    trained = DataConfig(**{field.name: getattr(run_config, field.name) for field in fields(DataConfig)})
+    if data.dataset not in (None, trained.dataset):
+        return Meant(model=best_of_run(model), data=data)
+    changed = {name: getattr(data, name) for name in named}
+    if {"data_dir", "dataset_name"} & changed.keys():
+        changed = {"data_dir": None, "dataset_name": None} | changed
+    meant = replace(trained, **changed)
+    apart = meant.dataset == "custom" and _place(meant) != _place(trained)
+    others = [name for name in HELD_OUT_BY if getattr(meant, name) != getattr(trained, name)]
+    note = (
+        f"WARNING: with another {' and '.join(others)} than in training, the model was trained on some of these images"
+    )
+    return Meant(model=best_of_run(model), data=meant, apart=apart, note=note if others and not apart else "")
+
+
+HELD_OUT_BY = ("val_share", "split_seed", "val_part", "train_parts")
+"""Settings on which it depends what own data trained and what was held out."""
+
+
+def _place(data: DataConfig) -> str | Path | None:
+    return data.dataset_name or (data.data_dir and data.data_dir.resolve())
 
 
 @loader_deaths_named()
 def score(
-    model: str, data: DataConfig, *, window: int | None = None, num_workers: int = 2, maps: Path | None = None
+    model: str,
+    data: DataConfig,
+    *,
+    apart: bool = False,
+    window: int | None = None,
+    num_workers: int = 2,
+    maps: Path | None = None,
 ) -> Evaluation:
     """Evaluate a folder or Hub repository on the validation images that `data` names, in fp32, each image once.
 
-    `window` replaces the model's own protocol (a sliding window of that side; None keeps it). Where a folder `maps` is
-    given, each image's class ids go there as ID.png, palette included, at the size they were evaluated at. Works in
-    several processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
+    `apart` says that the model saw nothing of this own data: without a validation part all its masks count. `window`
+    replaces the model's own protocol (a sliding window of that side; None keeps it). Where a folder `maps` is given,
+    each image's class ids go there as ID.png, palette included, at the size they were evaluated at. Works in several
+    processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
     """
     state = PartialState()
     if state.device.type == "cpu":
         keep_freed_memory()
-    with state.local_main_process_first():
-        source = load_source(data)
     network = Segmenter.from_pretrained(model).to(state.device).to(memory_format=torch.channels_last)
     config = network.config
+    with state.local_main_process_first():
+        source = load_source(data, known=config.class_names if apart else ())
     if source.num_classes != config.num_classes:
         raise DataError(
             f"{model} knows {config.num_classes} classes, but {data.dataset} has {source.num_classes}; name the data "
             "set that it was trained for"
+        )
+    if data.dataset == "custom" and config.class_names not in ((), source.class_names):
+        raise DataError(
+            f"{model} knows the classes {', '.join(config.class_names)}, but the data has "
+            f"{', '.join(source.class_names)}; name those of the model in the same order"
         )
     window = window or config.eval_window
     loader = evaluation_loader(
@@ -112,15 +163,19 @@ def score(
         inside=patch_size(config.encoder) > 1,
         device=state.device,
         reduce=partial(reduce, reduction="sum"),
+        absent=source.absent_score,
         show=state.is_main_process,
         keep=None if maps is None else keep,
     )
     return Evaluation(
-        miou=float(scores.mean()),
-        class_iou=dict(zip(source.class_names, scores.tolist(), strict=True)),
+        miou=float(scores[~scores.isnan()].mean()),
+        class_iou={
+            name: None if value != value else value
+            for name, value in zip(source.class_names, scores.tolist(), strict=True)
+        },
         images=len(source.val),
         model=model,
-        dataset=data.dataset or "",
+        dataset=str(_place(data)) if apart else data.dataset or "",
         window=window,
         image_size=config.image_size,
     )

@@ -37,7 +37,7 @@ def test_lines_that_say_nothing_are_named(tmp_path, text, message):
 def test_missing_or_binary_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"c\.txt cannot be read"):
         read_colours(tmp_path / "c.txt")
-    (tmp_path / "c.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "c.txt").write_bytes(b"\xff\xfa")
     with pytest.raises(DataError, match="cannot be read"):
         read_colours(tmp_path / "c.txt")
 

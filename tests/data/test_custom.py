@@ -10,8 +10,9 @@ from PIL import Image
 
 from data.raw_layouts import halves, mask, photo
 from prevmatch.config import DataConfig
-from prevmatch.data.custom import classes_in
 from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.gate import class_table
+from prevmatch.data.meaning import classes_in
 from prevmatch.data.reading import read_mask, read_pair
 from prevmatch.errors import ConfigError, DataError
 
@@ -79,9 +80,10 @@ def test_labelled_images_can_be_drawn(tmp_path):
 def test_classes_are_named_in_a_file(tmp_path):
     make(tmp_path)
     (tmp_path / "classes.txt").write_text("soil\nleaf\nstem\nfruit\n")
-    data = load(tmp_path)
+    refused(tmp_path, r"no mask has a pixel of 'fruit' \(1 of 4 classes\).* add --allow_absent_classes")
+    data = load(tmp_path, allow_absent_classes=True)
     assert data.source.class_names == ("soil", "leaf", "stem", "fruit")
-    assert any("fruit" in note and "in 0 of 4 masks" in note for note in data.source.notes)
+    assert any("fruit" in line and "in 0 of 4 masks" in line for line in class_table(data.source))
 
 
 def test_masks_with_more_values_than_named_classes_are_refused(tmp_path):

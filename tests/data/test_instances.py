@@ -29,7 +29,7 @@ def box(category, segmentation, area, image=1, **more):
 
 
 def test_classes_are_numbered_by_category_id_after_the_background(tmp_path):
-    names, cells = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
+    names, cells, _ = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
     assert names == ("background", "dog", "cat")
     ids = draw(cells["a.jpg"]["bytes"])
     assert ids.shape == (6, 8)
@@ -38,7 +38,7 @@ def test_classes_are_numbered_by_category_id_after_the_background(tmp_path):
 
 
 def test_image_without_annotation_has_no_mask(tmp_path):
-    _, cells = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
+    _, cells, _ = read_annotations(write(tmp_path, [box(7, [SQUARE], 16)]))
     assert cells["b.jpg"] is None
 
 
@@ -60,12 +60,12 @@ def test_run_lengths_are_drawn_compressed_or_not(tmp_path):
     packed["counts"] = packed["counts"].decode()
     plain = {"size": [6, 8], "counts": [20, 2, 4, 2, 4, 2, 4, 2, 8]}
     for segmentation in (packed, plain):
-        _, cells = read_annotations(write(tmp_path, [box(3, segmentation, 8, iscrowd=1)]))
+        _, cells, _ = read_annotations(write(tmp_path, [box(3, segmentation, 8, iscrowd=1)]))
         assert np.array_equal(draw(cells["a.jpg"]["bytes"]), expected)
 
 
 def test_polygons_without_area_draw_nothing(tmp_path):
-    _, cells = read_annotations(write(tmp_path, [box(3, [[1, 1, 2, 2]], 0), box(3, [], 0)]))
+    _, cells, _ = read_annotations(write(tmp_path, [box(3, [[1, 1, 2, 2]], 0), box(3, [], 0)]))
     assert draw(cells["a.jpg"]["bytes"]).sum() == 0
 
 
@@ -80,18 +80,24 @@ def test_panoptic_things_are_classes_and_stuff_is_background(tmp_path):
     content = json.loads(path.read_text())
     content["categories"] += [{"id": 9, "name": "grass", "isthing": 0}]
     path.write_text(json.dumps(content))
-    names, cells = read_annotations(path)
+    names, cells, _ = read_annotations(path)
     assert names == ("background", "dog", "cat")
     ids = draw(cells["a.jpg"]["bytes"])
     assert ids[0].tolist() == [255, 255, 2, 2, 0, 0, 255, 255]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
+    "text", ["[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
 )
 def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json is not a COCO annotation file"):
+        read_annotations(tmp_path / "x.json")
+
+
+def test_what_is_no_json_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("")
+    with pytest.raises(DataError, match=r"annotation file .*x\.json is no JSON"):
         read_annotations(tmp_path / "x.json")
 
 

@@ -87,7 +87,10 @@ def test_class_ids_beyond_the_class_count_are_named_with_their_file(files, sourc
 
 
 def test_colour_masks_are_refused(files, source):
-    refused(r"a\.jpg .* picture in colours .* no palette known here: add --mask_colours FILE", read_mask,
+    Image.open(files / "a.jpg").save(files / "colours.png")
+    refused(r"colours\.png .* picture in colours .* no palette known here: add --mask_colours FILE", read_mask,
+            row(files, mask="colours.png"), source)  # fmt: skip
+    refused(r"a\.jpg .* is a JPEG that was compressed with losses.*--mask_threshold 128", read_mask,
             row(files, mask="a.jpg"), source)  # fmt: skip
 
 

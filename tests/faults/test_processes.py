@@ -54,7 +54,7 @@ def test_dying_process_ends_the_others_with_its_error_within_a_minute(tmp_path):
 def test_signal_to_all_processes_saves_and_one_process_can_go_on(whole, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, processes=2)
-    assert reached(folder, "epoch=1", process=process)
+    assert reached(folder, "epoch=2", process=process)
     kill_all(process, 15)
     process.wait(timeout=60)
     assert "stopped: SIGTERM" in (tmp_path / "run.log").read_text()

@@ -69,7 +69,7 @@ def test_signal_ends_the_run_in_order_and_it_goes_on_bit_identical(whole, tmp_pa
     folder = tmp_path / "run"
     process = start(folder, num_workers=1)
     assert reached(folder, "output in")
-    assert reached(folder, "epoch=1", process=process)
+    assert reached(folder, "epoch=2", process=process)
     kill_all(process, number)
     assert process.wait(timeout=60) == 75
     last = (tmp_path / "run.log").read_text().splitlines()[-1]

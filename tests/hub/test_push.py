@@ -106,6 +106,22 @@ def test_pushing_again_updates_the_card_and_the_weights(hub, client, run):
     assert hub.cards[-1]["model-index"][0]["name"] == "shapes-model"  # what the Hub validated
 
 
+def test_advice_after_a_failed_push_keeps_what_was_asked_for_and_the_space_is_there_already(
+    hub, client, run, tmp_path
+):
+    flags = ["--private", "--no_samples", "--license", "mit", "--space", "--output_dir", str(tmp_path / "app")]
+    hub.refuse = lambda method, path: 403
+    done = push(client, run, "tester/shapes-model", *flags)
+    advice = last_line(done).partition("then run: prevmatch push ")[2].split()
+    assert advice[:2] == [str(run), "tester/shapes-model"]
+    assert sorted(advice[2:]) == sorted(flags)
+    assert (tmp_path / "app/app.py").is_file()
+    hub.refuse = lambda method, path: None
+    assert push(client, *advice).returncode == 0
+    assert hub.repos["models", "tester/shapes-model"].private
+    assert "pictures/samples.png" not in files(hub)
+
+
 @pytest.mark.parametrize("place", ["/commit/", "/api/repos/create", "/api/validate-yaml", "/lfs/"])
 def test_failed_push_is_one_line_loses_nothing_and_the_same_command_finishes_it(hub, client, run, place):
     before = checksums(run)

@@ -1,0 +1,101 @@
+"""Which mask belongs to which image: by path, else by a name that is unique; nothing is dropped silently."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from prevmatch.data.lists import first_five
+from prevmatch.data.parts import part_in, role_of
+from prevmatch.errors import DataError
+
+Rule = Callable[[str], str]
+
+ADDED = r"([_\-. ]*(mask|masks|label|labels|labelids|seg|segmentation|gt|ground_?truth|annotation|annotated))+$"
+SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
+"""What tools add to the name of an image to name its mask."""
+
+
+@dataclass
+class Pairs:
+    """Names of masks by the names of their images, and the masks that have none."""
+
+    mask_of: dict[str, str] = field(default_factory=dict)
+    orphans: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
+    """Pair names (paths below their folders, without suffix): equal paths first, then equal names that are unique.
+
+    Letters count the same however Unicode composes them. Only where no mask pairs so, what tools add to names
+    (`_mask`, a second suffix) is taken off first. A name in another part (train, val, test) is another name.
+    Raises DataError, with `where`, if two images or two masks share a path, or two masks are of one image.
+    """
+    images, masks = list(images), list(masks)
+    for kind, names in (("images", images), ("masks", masks)):
+        if double := [name for name, same in _by(names, _composed).items() if len(same) > 1]:
+            raise DataError(
+                f"{where} has {kind} that share a name up to the suffix: {first_five(double)}; keep one of each"
+            )
+    found = Pairs(orphans=masks)
+    _match(found, images, str, where)
+    if not found.mask_of:
+        _match(found, images, _bare, where)
+        if found.mask_of:
+            mask = next(iter(found.mask_of.items()))
+            found.notes.append(f"masks are named like {mask[1]!r} for the image {mask[0]!r}")
+    return found
+
+
+def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
+    rules: list[tuple[str, Rule]] = [
+        ("", lambda name: plain(_composed(name))),
+        ("but for small and capital letters", lambda name: plain(_composed(name)).casefold()),
+        ("by their names alone, in other folders", lambda name: plain(_composed(name)).casefold().rpartition("/")[2]),
+    ]
+    for told, rule in rules:
+        free = _by((name for name in images if name not in found.mask_of), rule)
+        count = 0
+        for key, masks in _by(found.orphans, rule).items():
+            there = free.get(key, [])
+            if len(there) == 1 < len(masks) and all(_folder(name) == _folder(there[0]) for name in masks):
+                raise DataError(
+                    f"{where} has {len(masks)} masks for the image {there[0]!r}: {first_five(masks)}; keep one, or "
+                    "join them into one mask of class ids"
+                )
+            if len(masks) == len(there) == 1 and _in_one_part(masks[0], there[0]):
+                found.mask_of[there[0]] = masks[0]
+                count += 1
+        taken = set(found.mask_of.values())
+        found.orphans = [name for name in found.orphans if name not in taken]
+        if count and told:
+            found.notes.append(f"{count} masks and images have equal names {told}")
+
+
+def _folder(name: str) -> str:
+    return _composed(name).casefold().rpartition("/")[0]
+
+
+def _in_one_part(mask: str, image: str) -> bool:
+    roles = {role_of(part_in(mask)), role_of(part_in(image))}
+    return len(roles) == 1 or None in roles
+
+
+def _by(names: Iterable[str], rule: Rule) -> dict[str, list[str]]:
+    groups = defaultdict(list)
+    for name in names:
+        groups[rule(name)].append(name)
+    return groups
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _bare(name: str) -> str:
+    """A name without what tools add: `a.jpg`, `a_mask`, `a_gtFine_labelIds`, `a_leftImg8bit` are all `a`."""
+    for added in (SUFFIX, ADDED, SUFFIX):
+        name = re.sub(added, "", name, flags=re.IGNORECASE)
+    return re.sub(r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$", "", name, flags=re.IGNORECASE)

@@ -1,0 +1,78 @@
+"""The parts that people divide data into, and what becomes of each: a test part is never trained on."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Literal
+
+import datasets
+import numpy as np
+
+from prevmatch.config import DataConfig
+from prevmatch.data.lists import first_five
+from prevmatch.data.splits import has_mask
+from prevmatch.errors import ConfigError, DataError
+
+Role = Literal["train", "val", "test"]
+ROLES: dict[str, Role] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "eval": "val", "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
+BESIDE = {
+    "set", "split", "part", "data", "dataset", "images", "image", "img", "imgs", "photos", "masks", "mask", "labels",
+    "label", "annotations", "annot", "gt",
+}  # fmt: skip
+"""Words that say no more about what a part is for."""
+
+
+def role_of(part: str) -> Role | None:
+    """What a part of that name (`val`, `Test images`, `train2017`) is for; None if the name does not say."""
+    words = [word for word in re.split(r"[\W\d_]+", re.sub(r"hold[\W_]out", "holdout", part.lower())) if word]
+    found = [ROLES[word] for word in words if word in ROLES]
+    return found[0] if len(found) == 1 and all(word in ROLES or word in BESIDE for word in words) else None
+
+
+def part_in(path: str) -> str:
+    """The first folder of a path that is called as a part; "" if none is."""
+    return next((part for part in PurePosixPath(path).parts[:-1] if role_of(part)), "")
+
+
+def divide(
+    parts: dict[str, datasets.Dataset], config: DataConfig
+) -> tuple[datasets.Dataset, datasets.Dataset | None, list[str]]:
+    """The images to train on, those to validate on (None: not set apart) and what was done with each part.
+
+    `val_part` and `train_parts` of the settings go before what names mean. A test part is left out, unless it has no
+    mask at all: then it is no test, and its images are unlabelled ones.
+    Raises DataError for a validation part without masks, ConfigError for parts that are not there.
+    """
+    named = {*config.train_parts, *([config.val_part] if config.val_part else ())}
+    if missing := sorted(named - set(parts)):
+        raise ConfigError(f"the data has no part {missing[0]!r}; its parts are {', '.join(filter(None, parts))}")
+    pool, val, notes = [], [], []
+    for name, rows in parts.items():
+        masked = np.flatnonzero(has_mask(rows))
+        role, count = role_of(name), f"part {name}: {len(rows)} images, {len(masked)} with a mask"
+        if name == config.val_part or (role == "val" and config.val_part is None and name not in config.train_parts):
+            if not len(masked):
+                raise DataError(
+                    f"part {name} has {len(rows)} images ({first_five(rows['id'])}), none with a mask, so there is "
+                    "nothing to validate on; give it masks of the same names, or leave the part out"
+                )
+            val.append(rows.select(masked))
+            what = "for validation" + (
+                f"; {len(rows) - len(masked)} without a mask are left out" * (len(masked) < len(rows))
+            )
+        elif role in (None, "train") or name in config.train_parts:
+            pool.append(rows)
+            what = "for training"
+        elif len(masked) or role == "val":
+            what = f"left out; --val_part {name} validates on it, --train_parts {name} trains on it"
+        else:
+            pool.append(rows)
+            what = "which test nothing: they join the unlabelled ones"
+        if name and len(parts) > 1:
+            notes.append(f"{count}, {what}")
+    if not pool:
+        raise DataError(f"of the parts {', '.join(parts)} none is for training; call one train, or use --train_parts")
+    joined = datasets.concatenate_datasets(pool)
+    return joined, datasets.concatenate_datasets(val) if val else None, notes

@@ -1,0 +1,133 @@
+"""Text files as people have them, UTF-8 or UTF-16, with or without byte order mark; and lists of classes."""
+
+import codecs
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from prevmatch.errors import DataError
+
+CLASS_LISTS = (
+    "classes.txt", "class_names.txt", "labels.txt", "obj.names", "classes.names", "classes.csv", "classes.json",
+    "labels.json", "data.yaml", "data.yml", "dataset.yaml",
+)  # fmt: skip
+"""Files in which tools name the classes; the first that is there counts."""
+NOT_A_CLASS = ("__ignore__",)
+"""What labelme writes into the first line."""
+
+
+def read_text(path: Path, *, what: str = "file") -> str:
+    """The text of a file, UTF-8 or, by its byte order mark, UTF-16; DataError naming the file where it is neither."""
+    try:
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{what} {path} cannot be read ({error}); save it as UTF-8 text") from error
+
+
+def read_json(path: Path, *, what: str = "file") -> Any:
+    """The content of a JSON file; DataError naming the file where it is none."""
+    try:
+        return json.loads(read_text(path, what=what))
+    except ValueError as error:
+        raise DataError(f"{what} {path} is no JSON ({error})") from error
+
+
+def find_class_list(folder: Path) -> Path | None:
+    """The file in a folder that names the classes, or None."""
+    return next((folder / name for name in CLASS_LISTS if (folder / name).is_file()), None)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names in the order of their ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or `names:` of
+    YAML.
+
+    labelme's `__ignore__` in the first line is no class. Raises DataError for ids with gaps, and for names that are
+    missing or there twice.
+    """
+    names = _numbered(_entries(path), path)
+    names = names[1:] if names[:1] == ["__ignore__"] else names
+    while names and not names[-1]:
+        names.pop()
+    wrong = [name for i, name in enumerate(names) if not name or name in names[:i]]
+    if wrong or not 1 <= len(names) <= 255:
+        raise DataError(f"class list {path} needs 1 to 255 different names, one a line; it has {wrong or 'none'}")
+    return tuple(names)
+
+
+def _entries(path: Path) -> list[tuple[int | None, str]]:
+    """Ids, where they are given, and names."""
+    what = "class list"
+    match path.suffix.lower():
+        case ".json":
+            return _of_value(read_json(path, what=what), path)
+        case ".yaml" | ".yml":
+            import yaml
+
+            try:
+                content = yaml.safe_load(read_text(path, what=what))
+            except yaml.YAMLError as error:
+                raise DataError(f"class list {path} is no YAML ({str(error).splitlines()[0]})") from error
+            return _of_value(content, path)
+        case ".csv":
+            text = read_text(path, what=what)
+            rows = [
+                [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), dialect=_dialect(text)) if row
+            ]
+            entries: list[tuple[int | None, str]] = []
+            for row in rows:
+                numbers = [int(cell) for cell in row if cell.isdecimal()]
+                number = numbers[0] if len(numbers) in (1, 4) else None  # three are the parts of a colour
+                entries.append((number, next((cell for cell in row if not re.fullmatch(r"[\d. ]*", cell)), "")))
+            titles = entries and entries[0][0] is None and any(number is not None for number, _ in entries[1:])
+            return (
+                entries[1:]
+                if titles or (entries[:1] and entries[0][1].lower() in ("name", "class", "label"))
+                else entries
+            )
+    lines = [line.strip() for line in read_text(path, what=what).splitlines()]
+    matches = [re.fullmatch(r"(\d+)\s*[:;,=\t ]\s*(\D.*)", line) for line in lines]
+    if any(lines) and all(match or not line for match, line in zip(matches, lines, strict=True)):
+        return [(int(match[1]), match[2].strip()) for match in matches if match]
+    return [(None, line) for line in lines]
+
+
+def _of_value(content: Any, path: Path) -> list[tuple[int | None, str]]:
+    """Entries of a list of names or of {id, name}, or of a dict id → name or name → id; below `names` or `classes`."""
+    while isinstance(content, dict):
+        inner = next((content[key] for key in ("names", "classes", "labels", "categories") if key in content), None)
+        if not isinstance(inner, list | dict):
+            break
+        content = inner
+    if isinstance(content, dict):
+        items = list(content.items())
+        if all(str(key).isdecimal() for key, _ in items):
+            return [(int(key), str(value)) for key, value in items]
+        if all(isinstance(value, int) for _, value in items):
+            return [(value, str(key)) for key, value in items]
+    elif isinstance(content, list) and all(isinstance(entry, str | int) for entry in content):
+        return [(None, str(entry)) for entry in content]
+    elif isinstance(content, list) and all(isinstance(entry, dict) and "name" in entry for entry in content):
+        return [(entry.get("id"), str(entry["name"])) for entry in content]
+    raise DataError(f"class list {path} is neither a list of names nor a table of ids and names")
+
+
+def _numbered(entries: list[tuple[int | None, str]], path: Path) -> list[str]:
+    """The names in the order of their ids."""
+    if any(number is None for number, _ in entries):
+        return [name for _, name in entries]
+    numbers = sorted(number for number, _ in entries if number is not None)
+    if numbers != list(range(len(numbers))):
+        raise DataError(f"class list {path} gives the ids {numbers[:5]}…; they must be 0, 1, 2, … without gaps")
+    return [name for _, name in sorted((number or 0, name) for number, name in entries)]
+
+
+def _dialect(text: str) -> type[csv.Dialect]:
+    class Found(csv.excel):
+        delimiter = max(",;\t", key=text.count)
+
+    return Found

@@ -1,0 +1,69 @@
+"""Which mask belongs to which image: nothing dropped, nothing overwritten, nothing guessed where two would fit."""
+
+import unicodedata
+
+import pytest
+
+from prevmatch.data.pairing import pair
+from prevmatch.errors import DataError
+
+NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
+
+PAIRED = {
+    "equal": (["a", "b", "c"], ["a", "c"], {"a": "a", "c": "c"}),
+    "folders": (["x/a", "y/a"], ["x/a", "y/a"], {"x/a": "x/a", "y/a": "y/a"}),
+    "unicode": ([NFC], [NFD], {NFC: NFD}),
+    "unicode, the other way": ([NFD, "b"], [NFC], {NFD: NFC}),
+    "backslashes": (["x/a"], ["x\\a"], {"x/a": "x\\a"}),
+    "letter case": (["IMG_1", "IMG_2"], ["img_1", "img_2"], {"IMG_1": "img_1", "IMG_2": "img_2"}),
+    "exact before letter case": (["A", "a"], ["a"], {"a": "a"}),
+    "masks flat": (["x/a", "y/b"], ["a", "b"], {"x/a": "a", "y/b": "b"}),
+    "masks flat, a name in two folders": (["x/a", "y/a", "y/b"], ["a", "b"], {"y/b": "b"}),
+    "_mask": (["a", "b"], ["a_mask", "b_mask"], {"a": "a_mask", "b": "b_mask"}),
+    "-labels": (["a"], ["a-labels"], {"a": "a-labels"}),
+    "two suffixes": (["a", "b"], ["a.jpg"], {"a": "a.jpg"}),
+    "two suffixes and more": (["a"], ["a.jpg_mask"], {"a": "a.jpg_mask"}),
+    "image and mask": (["a_image"], ["a_mask"], {"a_image": "a_mask"}),
+    "Cityscapes": (
+        ["ulm/ulm_1_leftImg8bit"],
+        ["ulm/ulm_1_gtFine_labelIds"],
+        {"ulm/ulm_1_leftImg8bit": "ulm/ulm_1_gtFine_labelIds"},
+    ),
+    "parts apart": (["train/a", "val/b"], ["val/a", "val/b"], {"val/b": "val/b"}),
+    "same name in another part is another": (["train/a"], ["test/a"], {}),
+}
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_masks_find_their_images_and_the_rest_is_named(name):
+    images, masks, expected = PAIRED[name]
+    found = pair(images, masks, where="folder")
+    assert found.mask_of == expected
+    assert set(found.orphans) == set(masks) - set(expected.values())
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["a", "b"], [NFC, NFD]),
+        ([NFC, NFD], ["a"]),
+        (["a"], ["a_mask", "a_label"]),
+        (["IMG"], ["img", "Img"]),
+        (["x/a"], ["x\\a", "x/a"]),
+    ],
+)
+def test_doubles_are_refused(images, masks):
+    with pytest.raises(DataError, match=r"^folder has .*keep one"):
+        pair(images, masks, where="folder")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "note"),
+    [
+        (["A"], ["a"], "small and capital letters"),
+        (["x/a"], ["a"], "by their names alone, in other folders"),
+        (["a"], ["a_mask"], "masks are named like 'a_mask' for the image 'a'"),
+    ],
+)
+def test_what_was_taken_for_equal_is_said(images, masks, note):
+    assert any(note in said for said in pair(images, masks, where="folder").notes)

@@ -1,0 +1,75 @@
+"""Lists of classes as people and tools write them."""
+
+import json
+
+import pytest
+
+from prevmatch.data.colours import read_colours
+from prevmatch.data.texts import find_class_list, read_class_names, read_json
+from prevmatch.errors import DataError
+
+NAMES = ("sky", "tree", "road sign")
+LISTS = {
+    "classes.txt": "sky\ntree\nroad sign\n",
+    "obj.names": "sky\r\ntree\r\nroad sign",
+    "labels.txt": "0: sky\n1: tree\n2: road sign\n",
+    "class_names.txt": "__ignore__\nsky\ntree\nroad sign\n\n",
+    "numbered/classes.txt": "0 sky\n1 tree\n2 road sign",
+    "shuffled/classes.txt": "2: road sign\n0: sky\n1: tree",
+    "classes.csv": "id,name\n0,sky\n1,tree\n2,road sign\n",
+    "semicolon/classes.csv": "sky;0\ntree;1\nroad sign;2\n",
+    "roboflow/_classes.csv": "Pixel Value, Class\n0, sky\n1, tree\n2, road sign\n",
+    "colours/classes.csv": "name,r,g,b\nsky,0,0,255\ntree,0,255,0\nroad sign,255,0,0\n",
+    "classes.json": json.dumps(["sky", "tree", "road sign"]),
+    "ids/classes.json": json.dumps({"0": "sky", "1": "tree", "2": "road sign"}),
+    "named/classes.json": json.dumps({"sky": 0, "tree": 1, "road sign": 2}),
+    "notes.json": json.dumps({"categories": [{"id": 0, "name": "sky"}, {"id": 1, "name": "tree"},
+                                             {"id": 2, "name": "road sign"}]}),
+    "data.yaml": "path: ../x\nnc: 3\nnames: ['sky', 'tree', 'road sign']\n",
+    "table/data.yaml": "names:\n  0: sky\n  1: tree\n  2: road sign\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", LISTS)
+def test_names_are_read_in_the_order_of_their_ids_from_any_form_and_encoding(tmp_path, name, encoding):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(LISTS[name].encode(encoding))
+    assert read_class_names(path) == NAMES
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_of_colours_and_json_are_read_in_any_encoding(tmp_path, encoding):
+    mark = "" if encoding != "utf-16-be" else "\ufeff"
+    content = f"{mark}# label:color_rgb:parts:actions\na:0,0,0::\nb:1,2,3::"
+    (tmp_path / "labelmap.txt").write_bytes(content.encode(encoding))
+    assert read_colours(tmp_path / "labelmap.txt") == {"a": (0, 0, 0), "b": (1, 2, 3)}
+    (tmp_path / "x.json").write_bytes(f'{mark}{{"a": 1}}'.encode(encoding))
+    assert read_json(tmp_path / "x.json") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.json", '{"sky": [0, 0, 255], "car": [1, 2, 3]}'), ("c.csv", "name,r,g,b\nsky,0,0,255\ncar,1,2,3\n"),
+     ("d.csv", "sky;0;0;255\ncar;1;2;3"), ("c.txt", "sky: 0, 0, 255\ncar: 1, 2, 3")],
+)  # fmt: skip
+def test_colours_are_read_from_any_form(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_colours(tmp_path / name) == {"sky": (0, 0, 255), "car": (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1: a\n2: b", "must be 0, 1"), ("0: a\n2: b", "must be 0, 1"), ("a\na", "different names"), ("", "1 to 255")],
+)
+def test_lists_with_gaps_or_doubles_are_refused(tmp_path, text, message):
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_class_names(tmp_path / "classes.txt")
+
+
+def test_the_list_of_a_folder_is_found(tmp_path):
+    assert find_class_list(tmp_path) is None
+    (tmp_path / "obj.names").write_text("a")
+    assert find_class_list(tmp_path) == tmp_path / "obj.names"
