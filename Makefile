@@ -9,7 +9,7 @@ DEMO_METHODS := supervised unimatch prevmatch
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
-.PHONY: install demo reproduce-table test soak bench check clean
+.PHONY: install demo reproduce-table test soak bench bench-gpu check clean
 
 install: .venv/installed
 
@@ -57,6 +57,10 @@ soak: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py
+
+# At most eight minutes on a machine with a GPU; ARGS are benchmarks/on_gpu.py's.
+bench-gpu: .venv/installed
+	$(BIN)/python benchmarks/on_gpu.py $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -273,7 +273,7 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
 
     With guides g of weight w_g (the supervised loss has 1), the loss of a student is
     (supervised + Σ_g w_g Σ_outputs weight · loss) / (1 + Σ_g w_g), which is (Lx + Lu + λ Lprev) / (2 + λ), or the
-    undivided sum; several students' losses are added, so that each learns as it would alone.
+    undivided sum; several students' losses are added, so that each learns as it would alone, or averaged.
     """
     asked = [[guide for guide in student.guides if guide.weight > 0] for student in students]
     read = {guide.reads for guides in asked for guide in guides}
