@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ import tyro
 
 from prevmatch.config import DataConfig, DatasetName, ExportFormat, MapKind, PredictConfig, TableConfig, TrainConfig
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
+from prevmatch.own_data import CUSTOM
 
 Value = TypeVar("Value")
 
@@ -27,6 +28,11 @@ def parse_recipe(
     """
     parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
     config = parse(default=default)
+    if config.plan is not None:
+        from prevmatch.run.plan import read_plan
+
+        planned = read_plan(Path(config.plan))
+        config = replace(config, **{k: v for k, v in planned.items() if getattr(config, k) == getattr(default, k)})
     if dinov2 is None or not ("dinov2" in config.encoder or config.method == "unimatch_v2"):
         return config
     other = parse(default=dinov2)
@@ -85,9 +91,7 @@ def prepare(
     /,
     *,
     output_dir: Path,
-    data_dir: Path | None = None,
-    splits_dir: str | None = None,
-    mask_colours: str | None = None,
+    data: tyro.conf.OmitArgPrefixes[DataConfig],
     decoded: bool = False,
     allow_incomplete: bool = False,
     rows_per_shard: int = 0,
@@ -98,21 +102,19 @@ def prepare(
     Args:
         name: Which data set.
         output_dir: Where it goes; an interrupted preparation goes on.
-        data_dir: The raw folder.
-        splits_dir: Folder or mirror of the published lists (Pascal needs them to know its images).
-        mask_colours: What the colours of RGB masks mean: voc, cityscapes, or a file.
+        data: Where the raw folder is and how it is read; Pascal needs the published lists to know its images.
         decoded: Store pixels instead of compressed files: more space, nearly no decoding.
         allow_incomplete: Accept other image counts than the published ones.
         rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
         push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
     """
     from prevmatch.data.from_settings import load_source
+    from prevmatch.data.gate import class_table
     from prevmatch.data.prepare import COUNTS, Preparation, check_counts, push
     from prevmatch.data.prepare import prepare as write
 
-    config = DataConfig(dataset=name, data_dir=data_dir, splits_dir=splits_dir, mask_colours=mask_colours)
-    source = load_source(config)
-    for note in source.notes:
+    source = load_source(replace(data, dataset=name))
+    for note in (*source.notes, *class_table(source)):
         print(note)
     if name in COUNTS and not allow_incomplete:
         check_counts(source, name)
@@ -121,6 +123,30 @@ def prepare(
     print(f"{len(source.train)} training and {len(source.val)} validation images in {output_dir}")
     if push_to_hub is not None:
         print(push(output_dir, push_to_hub))
+
+
+def train(settings: tyro.conf.OmitArgPrefixes[TrainConfig] = CUSTOM) -> None:
+    """Train on your own images, a few of them with masks, the others without."""
+    raise AssertionError("main() hands this command to run_recipe")
+
+
+def check(
+    folder: tyro.conf.Positional[Path],
+    /,
+    *,
+    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = CUSTOM,
+) -> None:
+    """Look at your own data before training: what is found, classes and their shares, near copies, the settings that
+    training will have and why, and how long it takes here. Writes check.html and plan.json to output_dir.
+
+    Args:
+        folder: The data: a folder, an export of a labelling tool, or a zip of one.
+        settings: Those of training.
+    """
+    from prevmatch.use.check import check as look
+
+    page, plan = look(replace(settings, data_dir=folder))
+    print(f"photos under their masks: {page}\nsettings, to be edited and given back with --plan: {plan}")
 
 
 def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
@@ -299,9 +325,18 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
 
 def main() -> None:
     """Entry point of the `prevmatch` command."""
+    if sys.argv[1:2] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"prevmatch {version('prevmatch')}")
+        return
+    if sys.argv[1:2] == ["train"]:  # as the recipe does it, which reads the command line itself
+        del sys.argv[1]
+        run_recipe(CUSTOM, train.__doc__)
+        return
     commands: dict[str, Callable[..., Any]] = {
-        "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push, "export": export,
-        "convert": convert, "table": table, "compare": compare, "report": report,
+        "train": train, "check": check, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push,
+        "export": export, "convert": convert, "table": table, "compare": compare, "report": report,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

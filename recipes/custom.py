@@ -13,29 +13,8 @@ encoder (0 means that) and printed before training starts. The encoder is DINOv2
 unless --encoder names another.
 """
 
-from pathlib import Path
-
 from prevmatch.cli import run_recipe
-from prevmatch.config import TrainConfig
-
-CUSTOM = TrainConfig(
-    dataset="custom",
-    image_size=0,
-    crop_size=0,
-    encoder="auto",
-    epochs=0,
-    batch_size=4,
-    method="mean_teacher",
-    partner="reversed",
-    optimizer="adamw",
-    lr=0,
-    decoder_lr_multiplier=0,
-    weight_decay=None,
-    bank_policy="interval",  # needs no validation labels
-    bank_interval=0,
-    score="ema",
-    output_dir=Path("outputs/custom"),
-)
+from prevmatch.own_data import CUSTOM
 
 if __name__ == "__main__":
     run_recipe(CUSTOM, __doc__)

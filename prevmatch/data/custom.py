@@ -16,10 +16,12 @@ from prevmatch.data.found import Found
 from prevmatch.data.layouts import find
 from prevmatch.data.lists import first_five
 from prevmatch.data.meaning import understand
+from prevmatch.data.merging import merge
 from prevmatch.data.parts import divide
 from prevmatch.data.sources import Source
 from prevmatch.data.splits import draw, has_mask
 from prevmatch.data.survey import orientation, photo_bits
+from prevmatch.data.verify import alike, see
 from prevmatch.errors import ConfigError, DataError
 
 
@@ -49,12 +51,14 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
     if not len(masked) and (val is None or not known):
         raise DataError("no image has a mask; label some of the images first")
     every = pool.select(masked) if val is None else datasets.concatenate_datasets([pool.select(masked), val])
-    source, counts = understand(found, every, config, known)
+    named = () if config.merge_classes or config.ignore_classes else known  # those are the names after merging
+    source, counts = understand(found, every, config, named)
     if found.tagged and not tables.tags_agree(every, counts):
         found.notes.append("the column classes has tags of the images, not the classes in their masks; it is not used")
         found = dataclasses.replace(found, class_names=(), palette=(), tagged=False)
         (pool, val, every) = (rows and rows.remove_columns("classes") for rows in (pool, val, every))
-        source, counts = understand(found, every, config, known)
+        source, counts = understand(found, every, config, named)
+    source, counts = merge(source, counts, config)
     how, turned = orientation(every)
     bits, stretched = photo_bits(pool if len(pool) else every)
     if val is None and known:
@@ -65,6 +69,7 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
         found.notes.append(
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
+    pool, doubts = _looked_at(pool, val, config) if not known else (pool, [])
     return dataclasses.replace(
         source,
         train=pool,
@@ -74,7 +79,7 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
         pixels=dict(zip(every["id"], counts, strict=True)),
         mean_of_occurring=True,
         notes=(
-            f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *_identical(pool, val)
+            f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *doubts
         ),
     )  # fmt: skip
 
@@ -86,7 +91,7 @@ def _find(config: DataConfig) -> Found:
         found = tables.read(str(config.dataset_name or config.data_dir), config.image_column, config.mask_column)
     else:
         assert config.data_dir is not None
-        found = find(config.data_dir)
+        found = find(config.data_dir, config.mask_path)
     if config.mask_colours in ("voc", "cityscapes"):
         found.colours = tuple(palette_colours(config.mask_colours).items())
         found.palette = tuple(colour for colour, label in found.colours if label != IGNORE_INDEX)
@@ -111,6 +116,34 @@ def _held_out(presence: np.ndarray, share: float, seed: int) -> np.ndarray:
         raise DataError(f"of {len(presence)} masks {len(counting)} have a pixel that counts; two are needed")
     count = min(len(counting) - 1, max(1, round(share * len(presence))))
     return np.delete(counting, draw(presence[counting], len(counting) - count, seed=seed))
+
+
+def _looked_at(
+    pool: datasets.Dataset, val: datasets.Dataset, config: DataConfig
+) -> tuple[datasets.Dataset, list[str]]:
+    """The images to train on without those that cannot be read, and what to tell about these and about near copies.
+
+    Raises DataError for a labelled one that cannot be read, or for more unlabelled ones than the settings allow.
+    """
+    seen, seen_val = see(pool), see(val)
+    masked = has_mask(pool)
+    labelled = [s.problem for s, mask in zip(seen, masked, strict=True) if mask] + [s.problem for s in seen_val]
+    if problem := next(filter(None, labelled), None):
+        raise DataError(problem)
+    bad = [i for i, s in enumerate(seen) if s.problem]
+    told = [
+        f"left out, as they cannot be read: {len(bad)} unlabelled photos, {first_five([pool[i]['id'] for i in bad])}"
+    ]
+    bare = masked.count(False)
+    if bad and (config.strict or len(bad) > config.unreadable_share * bare):
+        limit = "--strict is set" if config.strict else f"--unreadable_share is {config.unreadable_share:g}"
+        raise DataError(f"{len(bad)} of {bare} unlabelled photos cannot be read, and {limit}: {seen[bad[0]].problem}")
+    copies = _identical(pool, val)
+    if pairs := [] if copies else alike(seen_val, seen):
+        shown = first_five([f"{val[i]['id']} ~ {pool[j]['id']}" for i, j in pairs])
+        copies = [f"WARNING: {len(pairs)} validation images look like training images, so scores flatter: {shown}"]
+    kept = pool.select([i for i, s in enumerate(seen) if not s.problem]) if bad else pool
+    return kept, (told if bad else []) + copies
 
 
 def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:

@@ -37,9 +37,11 @@ class Keeper:
         self.networks, self.memory = dict(named(students, "networks")), dict(named(students, "memory"))
         self.scored = students[0].scored
         self.folder = config.output_dir / "checkpoints"
+        self.own_data = data.source.pixels is not None
         self.identity = {
             "config": config.to_json(),
-            "data": _fingerprint(data),
+            "data": _fingerprint(data.source.class_names, data.labelled["id"][:], data.val["id"][:]),
+            "unlabelled": _fingerprint(data.unlabelled["id"][:]),
             "processes": accelerator.num_processes,
         }
         self.writer = ThreadPoolExecutor(1)
@@ -126,15 +128,21 @@ class Keeper:
         saved = checkpoint.read_state(found)
         state = TrainState.from_json(saved["state"])
         now, then = material(self.identity["config"]), material(saved["config"])
-        different = [f"{name}={now[name]} (was {then.get(name)})" for name in now if now[name] != then.get(name)]
+        other_photos = saved.get("unlabelled") != self.identity["unlabelled"]
+        fitted = {"epoch_images"} if other_photos and self.own_data else set()
+        changed = [name for name in now if now[name] != then.get(name) and name not in fitted]
+        different = [f"{name}={now[name]} (was {then.get(name)})" for name in changed]
         if different:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
-        if saved["data"] != self.identity["data"]:
+        if saved["data"] != self.identity["data"] or (other_photos and not self.own_data):
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")
         checkpoint.restore(found, self.networks, self.memory, rank=self.accelerator.process_index)
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.tell(f"resumed after step {state.step} from {found}")
+        if other_photos:
+            state.batch = min(state.batch, batches_per_epoch)
+            self.tell("NOTE: other unlabelled images than before: it goes on, not the same run bit by bit")
         if saved["processes"] != self.accelerator.num_processes:
             self._translate(state, saved["processes"], batches_per_epoch)
         batches = state.epoch * batches_per_epoch + state.batch
@@ -177,6 +185,5 @@ class Keeper:
         return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
 
 
-def _fingerprint(data: TrainingData) -> str:
-    ids = [data.source.class_names, data.labelled["id"][:], data.unlabelled["id"][:], data.val["id"][:]]
+def _fingerprint(*ids: Sequence[str]) -> str:
     return hashlib.sha256(repr(ids).encode()).hexdigest()
