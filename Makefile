@@ -4,7 +4,8 @@ BIN := .venv/bin
 DEMO := outputs/demo
 DEMO_METHODS := supervised unimatch prevmatch
 
-# What `make reproduce-table` runs; the others of METHODS, ENCODERS, SPLITS, SEEDS default to the published table.
+# What `make reproduce-table` runs; the others of METHODS (or all), ENCODERS, SPLITS, SEEDS default to the published
+# table. ORACLE=1 adds runs with the labels of all images.
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
@@ -27,7 +28,23 @@ reproduce-table: .venv/installed
 	@$(BIN)/prevmatch table --recipe recipes/$(RECIPE).py --results_dir $(RESULTS_DIR) \
 	  $(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
-	  $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") $(if $(ONLY_PLAN),--only_plan)
+	  $(if $(ORACLE),--oracle) $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") \
+  $(if $(ONLY_PLAN),--only_plan)
+
+# What unlabelled images bring: labels only, an EMA teacher alone, and earlier versions beside it, at equal steps, and the
+# labels of all images. On shapes, and where a folder is given on CamVid (CAMVID=) and own data (DATA_DIR=, SPLITS=).
+SMALL := results/small_data
+SMALL_METHODS := supervised mean_teacher prevmatch
+SMALL_ARGS := --epochs 10 --eval_every 5 --panel_every 0
+small-data-table: export OMP_NUM_THREADS = 1
+small-data-table: .venv/installed
+	@$(BIN)/prevmatch table --recipe recipes/shapes.py --oracle --methods $(SMALL_METHODS) --results_dir $(SMALL)
+	@$(if $(CAMVID),$(BIN)/prevmatch table --recipe recipes/camvid.py --data_dir $(CAMVID) --oracle \
+	  --methods $(SMALL_METHODS) --results_dir $(SMALL) --args="$(SMALL_ARGS) --epoch_images 1600 --image_size 240 --crop_size 129 \
+	  --decoder_channels 64 $(ARGS)")
+	@$(if $(DATA_DIR),$(BIN)/prevmatch table --recipe recipes/custom.py --data_dir $(DATA_DIR) --oracle --splits $(SPLITS) \
+	  --methods $(SMALL_METHODS) --results_dir $(SMALL) --args="$(SMALL_ARGS) --epoch_images 1000 $(ARGS)")
+	@cp $(SMALL)/TABLE.md results/SMALL_DATA.md
 
 # As many tests side by side as there are cores, each on one thread.
 test: export OMP_NUM_THREADS = 1

@@ -1,7 +1,7 @@
 """Command line: what the recipes and the `prevmatch` command share. Heavy imports wait until they are needed."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +9,20 @@ from typing import Any, TypeVar
 
 import tyro
 
-from prevmatch.config import DataConfig, DatasetName, ExportFormat, MapKind, PredictConfig, TableConfig, TrainConfig
+from prevmatch import __version__
+from prevmatch.config import (
+    OWN_DATA,
+    DataConfig,
+    DatasetName,
+    ExportFormat,
+    MapKind,
+    PredictConfig,
+    TableConfig,
+    TrainConfig,
+    full_name,
+)
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
-from prevmatch.own_data import CUSTOM
+from prevmatch.printable import printable
 
 Value = TypeVar("Value")
 
@@ -19,38 +30,48 @@ Value = TypeVar("Value")
 def parse_recipe(
     default: TrainConfig,
     description: str | None = None,
-    dinov2: TrainConfig | None = None,
+    variants: Mapping[str, TrainConfig] | None = None,
     args: list[str] | None = None,
 ) -> TrainConfig:
     """A recipe's settings, each of which the command line (or `args`) can override.
 
-    Over `dinov2` instead of `default` where a DINOv2 encoder is asked for, or unimatch_v2 and no other encoder.
+    Over one of `variants` instead of `default` where a DINOv2 encoder is asked for (`dinov2`), or else by the name of
+    the method; not over that of a plain ViT with another kind of encoder, nor the reverse.
     """
     parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
     config = parse(default=default)
-    if config.plan is not None:
-        from prevmatch.run.plan import read_plan
-
-        planned = read_plan(Path(config.plan))
-        config = replace(config, **{k: v for k, v in planned.items() if getattr(config, k) == getattr(default, k)})
-    if dinov2 is None or not ("dinov2" in config.encoder or config.method == "unimatch_v2"):
+    config = _planned(config, default)
+    variant = (variants or {}).get("dinov2" if "dinov2" in config.encoder else config.method)
+    if variant is None:
         return config
-    other = parse(default=dinov2)
-    return other if "dinov2" in other.encoder else config
+    other = parse(default=variant)
+    kinds = ["vit" in full_name(each.encoder) for each in (other, variant)]
+    return other if kinds[0] == kinds[1] else config
 
 
-def run_recipe(default: TrainConfig, description: str | None = None, *, dinov2: TrainConfig | None = None) -> None:
+def _planned(config: TrainConfig, default: TrainConfig) -> TrainConfig:
+    """The settings with those of a plan, if they name one, where they are as in the recipe."""
+    if config.plan is None:
+        return config
+    from prevmatch.run.plan import read_plan
+
+    plan = read_plan(Path(config.plan))
+    return replace(config, **{name: v for name, v in plan.items() if getattr(config, name) == getattr(default, name)})
+
+
+def run_recipe(
+    default: TrainConfig, description: str | None = None, variants: Mapping[str, TrainConfig] | None = None
+) -> None:
     """Train with the settings that `parse_recipe` returns."""
+    or_exit(lambda: _train_and_tell(parse_recipe(default, description, variants)))
 
-    def start() -> None:
-        config = parse_recipe(default, description, dinov2)
-        from accelerate import PartialState
 
-        from prevmatch.loop import train
+def _train_and_tell(config: TrainConfig) -> None:
+    from accelerate import PartialState
 
-        PartialState().print(train(config).line())
+    from prevmatch.loop import train
 
-    or_exit(start)
+    PartialState().print(train(config).line())
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
@@ -67,7 +88,19 @@ def or_exit(command: Callable[[], Value]) -> Value:
         print(f"{'stopped' if error.status == 75 else 'error'}: {error}", file=sys.stderr)
         sys.exit(error.status)
     except OSError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
+
+
+def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
+    """Train on your own images: all of them in DATA_DIR/images, masks of the same name for some in DATA_DIR/masks.
+
+    One class id per pixel, 255 = ignored; exports of labelling tools are understood too. Crop, schedule and optimiser
+    are fitted to data and encoder (0 means that). In several processes: accelerate launch -m prevmatch.cli train …
+
+    Args:
+        config: All settings.
+    """
+    _train_and_tell(_planned(config, OWN_DATA))
 
 
 def compare(
@@ -95,6 +128,7 @@ def prepare(
     decoded: bool = False,
     allow_incomplete: bool = False,
     rows_per_shard: int = 0,
+    overwrite: bool = False,
     push_to_hub: str | None = None,
 ) -> None:
     """Make a raw data set into one self-contained folder of parquet files that `datasets` loads.
@@ -106,6 +140,7 @@ def prepare(
         decoded: Store pixels instead of compressed files: more space, nearly no decoding.
         allow_incomplete: Accept other image counts than the published ones.
         rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
+        overwrite: Replace another preparation, or other files, in output_dir.
         push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
     """
     from prevmatch.data.from_settings import load_source
@@ -119,22 +154,17 @@ def prepare(
     if name in COUNTS and not allow_incomplete:
         check_counts(source, name)
     job = Preparation(source=source, name=name, output_dir=output_dir, decoded=decoded, rows_per_shard=rows_per_shard)
-    write(job)
+    write(job, overwrite=overwrite)
     print(f"{len(source.train)} training and {len(source.val)} validation images in {output_dir}")
     if push_to_hub is not None:
         print(push(output_dir, push_to_hub))
-
-
-def train(settings: tyro.conf.OmitArgPrefixes[TrainConfig] = CUSTOM) -> None:
-    """Train on your own images, a few of them with masks, the others without."""
-    raise AssertionError("main() hands this command to run_recipe")
 
 
 def check(
     folder: tyro.conf.Positional[Path],
     /,
     *,
-    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = CUSTOM,
+    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA,
 ) -> None:
     """Look at your own data before training: what is found, classes and their shares, near copies, the settings that
     training will have and why, and how long it takes here. Writes check.html and plan.json to output_dir.
@@ -213,6 +243,7 @@ def predict(
     overlay: bool = False,
     colour_map: bool = False,
     ids: bool = False,
+    overwrite: bool = False,
     device: str | None = None,
 ) -> None:
     """Segment images, and folders of any length, and write maps of the classes; without --ids, --colour_map or
@@ -226,6 +257,7 @@ def predict(
         overlay: Write the images under the colours of their classes, with a legend.
         colour_map: Write the classes as PNG with a palette (its values are the class ids).
         ids: Write the class ids as grey PNG.
+        overwrite: Also replace files in output_dir that this command did not write.
         device: Where to compute; by default the GPU, if there is one.
     """
     import torch
@@ -239,14 +271,16 @@ def predict(
     files = find_inputs(inputs, output_dir)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = Segmenter.from_pretrained(best_of_run(model), device=device)
-    failures = predict_files(network, files, output_dir, kinds, how)
+    failures = predict_files(network, files, output_dir, kinds, how, overwrite=overwrite)
     print(f"{len(files) - len(failures)} of {len(files)} images segmented, {', '.join(kinds)} in {output_dir}")
     if failures:
         print("\n".join(failures), file=sys.stderr)
         raise DataError(f"{len(failures)} of {len(files)} images could not be segmented; they are listed above")
 
 
-def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path) -> None:
+def export(
+    model: tyro.conf.Positional[str], /, *, format: ExportFormat, output: Path, overwrite: bool = False
+) -> None:
     """Write a model for other runtimes: RGB images float32 (B, 3, H, W) in [0, 255] to logits (B, C, H, W), all sizes
     free. The file is only kept if its outputs agree with the model's.
 
@@ -254,13 +288,15 @@ def export(model: tyro.conf.Positional[str], /, *, format: ExportFormat, output:
         model: A model folder, a run's output folder (its best model), or a Hub repository.
         format: ONNX (needs the extra `export`), TorchScript, or a program of torch.export.
         output: The file to write.
+        overwrite: Replace that file if it is there.
     """
     from prevmatch.models.saved import best_of_run
     from prevmatch.models.segmenter import Segmenter
     from prevmatch.use.export import CHECKED_SIZES
     from prevmatch.use.export import export as write
 
-    difference = write(Segmenter.from_pretrained(best_of_run(model)), format, output)
+    network = Segmenter.from_pretrained(best_of_run(model))
+    difference = write(network, format, output, overwrite=overwrite)
     print(f"{output}: logits differ by at most {difference:.2g} from the model's at {len(CHECKED_SIZES)} sizes")
 
 
@@ -286,6 +322,7 @@ def push(
     samples: bool = True,
     space: bool = False,
     output_dir: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Upload a model with a card that says what is known about it; doing so again updates both.
 
@@ -297,18 +334,19 @@ def push(
         samples: Also upload the run's last panel, which shows some validation and unlabelled images.
         space: Also write a folder that is ready to become a Gradio Space for the model.
         output_dir: Where that folder goes; by default FOLDER-space beside the folder.
+        overwrite: Also replace files in it that this command did not write.
     """
     from prevmatch.share.hub import push as push_model
     from prevmatch.share.space import write_space
 
     place = output_dir or folder.resolve().with_name(f"{folder.resolve().name}-space")
     if space and "/" in repo_id:  # needs no upload; a name without its user is known only after one
-        write_space(repo_id, place, license)
+        write_space(repo_id, place, license, overwrite=overwrite)
     more = ["--space"] * space + (["--output_dir", str(output_dir)] if output_dir else [])
     repo, address = push_model(folder, repo_id, private=private, license=license, samples=samples, more=more)
     print(address)
     if space:
-        written = place if "/" in repo_id else write_space(repo, place, license)
+        written = place if "/" in repo_id else write_space(repo, place, license, overwrite=overwrite)
         print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
 
 
@@ -325,14 +363,8 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
 
 def main() -> None:
     """Entry point of the `prevmatch` command."""
-    if sys.argv[1:2] == ["--version"]:
-        from importlib.metadata import version
-
-        print(f"prevmatch {version('prevmatch')}")
-        return
-    if sys.argv[1:2] == ["train"]:  # as the recipe does it, which reads the command line itself
-        del sys.argv[1]
-        run_recipe(CUSTOM, train.__doc__)
+    if sys.argv[1:] == ["--version"]:
+        print(f"prevmatch {__version__}")
         return
     commands: dict[str, Callable[..., Any]] = {
         "train": train, "check": check, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push,

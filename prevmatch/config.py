@@ -12,7 +12,10 @@ from typing import Any, Literal, Self, get_args
 from prevmatch.errors import ConfigError
 
 DatasetName = Literal["pascal", "cityscapes", "coco", "ade20k", "camvid", "shapes", "custom"]
-MethodName = Literal["supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "unimatch_v2", "cps"]
+MethodName = Literal[
+    "supervised", "fixmatch", "unimatch", "prevmatch", "mean_teacher", "augseg", "dual_teacher", "unimatch_v2", "cps",
+    "co_training", "semivl",
+]  # fmt: skip
 Partner = Literal["independent", "batch", "reversed", "labelled"]
 DecoderKind = Literal["auto", "deeplab", "dpt", "linear"]
 Weighting = Literal["pixelwise", "pixelratio", "pixelavg"]
@@ -32,6 +35,9 @@ ENCODERS = {
     "dinov2_large": "vit_large_patch14_dinov2.lvd142m",
 }
 """Short names of encoders, and timm's."""
+
+LONGEST_SIDE = 16_384
+"""Of the images and windows that a model asks for."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,8 +70,12 @@ class DecoderConfig(Part):
         _check(self.decoder_kind in kinds, f"decoder_kind is {self.decoder_kind!r} but must be of {', '.join(kinds)}")
         for name in ("decoder_channels", "low_level_channels"):
             value = getattr(self, name)
-            _check(isinstance(value, int) and 1 <= value <= 16_384, f"{name} is {value} but must lie in 1..16384")
-        _check(_three_numbers(self.atrous_rates), f"atrous_rates is {self.atrous_rates!r} but must be three numbers")
+            _check(_whole(value, 1, 4096), f"{name} is {value!r} but must lie in 1..4096")
+        rates = self.atrous_rates
+        _check(
+            isinstance(rates, tuple) and len(rates) == 3 and all(_whole(rate, 1, 1024) for rate in rates),
+            f"atrous_rates is {rates!r} but must be three whole numbers in 1..1024",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,20 +103,29 @@ class SegmenterConfig(DecoderConfig):
         super().__post_init__()
         _check(isinstance(self.encoder, str), f"encoder is {self.encoder!r} but must be the name of a timm encoder")
         count = self.num_classes
-        _check(isinstance(count, int) and 1 <= count <= 255, f"num_classes is {count} but must lie in 1..255")
+        _check(_whole(count, 1, 255), f"num_classes is {count!r} but must lie in 1..255")
         for name in ("mean", "std"):
             value = getattr(self, name)
             _check(_three_numbers(value), f"{name} is {value!r} but must be three numbers")
+        _check(min(self.std) > 0, f"std is {self.std!r} but must be three numbers above 0")
         for name in ("eval_window", "image_size"):
             value = getattr(self, name)
             _check(
-                value is None or (isinstance(value, int) and value >= 1), f"{name} is {value!r}, not a size or None"
+                value is None or _whole(value, 1, LONGEST_SIDE),
+                f"{name} is {value!r} but must be None or lie in 1..{LONGEST_SIDE}",
             )
         for name in ("class_names", "palette"):
             _check(isinstance(getattr(self, name), tuple), f"{name} is {getattr(self, name)!r} but must be a list")
         for name in ("class_names", "palette"):
             given = len(getattr(self, name))
-            _check(given in (0, self.num_classes), f"{name} has {given} entries but num_classes is {self.num_classes}")
+            _check(given in (0, count), f"{name} has {given} entries but num_classes is {count}")
+        for value in self.class_names:
+            _check(isinstance(value, str), f"class_names holds {value!r} but must be a list of names")
+        for colour in self.palette:
+            _check(
+                isinstance(colour, tuple) and len(colour) == 3 and all(_whole(c, 0, 255) for c in colour),
+                f"palette holds {colour!r} but must be a list of colours of three whole numbers in 0..255",
+            )
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -255,7 +274,7 @@ class GuidanceConfig(Part):
     partner: Partner | None = None
     """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
     it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
-    the method has: reversed for unimatch_v2, labelled for augseg, else independent."""
+    the method has: reversed for unimatch_v2, labelled for augseg, batch for dual_teacher, else independent."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -269,9 +288,23 @@ class GuidanceConfig(Part):
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None
     """Cap of the decay of a moving average of the student, which then labels in its place (an EMA teacher); None: only
-    mean_teacher (0.99, which spans 100 steps), unimatch_v2 (0.996) and augseg (0.999) have one."""
+    mean_teacher (0.99, which spans 100 steps), dual_teacher (0.99, anew each epoch), unimatch_v2 (0.996) and augseg
+    (0.999) have one."""
     peer_weight: float = 1.0
-    """Weight of what the other student says, in cps; 1 on Pascal and 5 on Cityscapes as published."""
+    """Weight of what the other students say, in cps and co_training; in cps 1 on Pascal and 5 on Cityscapes, as
+    published."""
+    co_encoders: tuple[str, ...] = ()
+    """Encoders of the other students of co_training, one or two, all different; none is resnet50.dct. The one of
+    `encoder` is scored and kept, settings of the optimiser are the same for all."""
+    outside_model: str | None = None
+    """A frozen model that guides too, in any method: a CLIP of transformers, folder or Hub repository, or a Segmenter
+    of the same classes. None is openai/clip-vit-base-patch16 in semivl (needs the extra `transformers`)."""
+    outside_texts: str | None = None
+    """For a CLIP: a file with a line per class, texts that mean it separated by commas; None takes the names."""
+    outside_weight: float = 0.1
+    """Weight of that guide at first; it falls to 0 over the run (λ of SemiVL)."""
+    outside_threshold: float = 0.9
+    """Its pseudo-labels count from this confidence on."""
     previous_weighting: Weighting = "pixelwise"
     """How confidence weighs the previous guidance."""
     previous_ensemble: Literal["logits", "weights"] = "logits"
@@ -296,8 +329,10 @@ class GuidanceConfig(Part):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "bank_capacity", "ensemble_size")
-        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight")
-        _share(self, "confidence_threshold", "previous_threshold", "threshold_floor")
+        _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight", "outside_weight")
+        count = len(self.co_encoders)
+        _check(count <= 2, f"co_encoders are {count} but co_training has at most three students; name one or two")
+        _share(self, "confidence_threshold", "previous_threshold", "threshold_floor", "outside_threshold")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)
             _check(value is None or 0 <= value < 1, f"{name} is {value} but must lie in [0, 1)")
@@ -309,8 +344,8 @@ class NetworkConfig(DecoderConfig):
 
     encoder: str = "resnet50s"
     """Any timm encoder with features at strides 4 and 16, or any plain ViT; dinov2_small, dinov2_base and dinov2_large
-    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; `auto` is
-    dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
+    are short for timm's names, and bring UniMatch V2's settings in the recipes of its data sets; resnet50.dct and
+    resnet101.dct read cosine coefficients; `auto` is dinov2_small on a GPU and mobilenetv2_100 on a CPU."""
     encoder_weights: str = "timm"
     """`timm` for the pretrained weights from the Hub, `none` for random ones, or a file with timm's names."""
     freeze_encoder: bool = False
@@ -474,8 +509,8 @@ class TableConfig:
 
     recipe: Path
     """The recipe's file; its name says which published table belongs to it."""
-    methods: tuple[MethodName, ...] = ("supervised", "unimatch", "prevmatch")
-    """Methods to compare."""
+    methods: tuple[MethodName | Literal["all"], ...] = ("supervised", "unimatch", "prevmatch")
+    """Methods to compare, or all."""
     encoders: tuple[str, ...] = ()
     """timm encoders; none means those of the published table, or else the recipe's own."""
     splits: tuple[str, ...] = ()
@@ -518,5 +553,32 @@ def _share(config: object, *names: str) -> None:
 
 
 def _three_numbers(value: Any) -> bool:
-    numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
+    numbers = isinstance(value, tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in value
+    )
     return numbers and len(value) == 3
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+OWN_DATA = TrainConfig(
+    dataset="custom",
+    image_size=0,
+    crop_size=0,
+    encoder="auto",
+    epochs=0,
+    batch_size=4,
+    method="mean_teacher",
+    partner="reversed",
+    optimizer="adamw",
+    lr=0,
+    decoder_lr_multiplier=0,
+    weight_decay=None,
+    bank_policy="interval",  # needs no validation labels
+    bank_interval=0,
+    score="ema",
+    output_dir=Path("outputs/custom"),
+)
+"""The recipe for a user's own images, of `prevmatch train` and recipes/custom.py."""

@@ -1,5 +1,7 @@
 """The few exceptions that a user can meet; each message is one line that names the file or setting and the remedy."""
 
+from prevmatch.printable import printable
+
 
 class PrevMatchError(Exception):
     """Base of everything this package raises on purpose."""
@@ -7,10 +9,10 @@ class PrevMatchError(Exception):
     status = 1
     """Exit status of a command that ends with it."""
 
-    def __str__(self) -> str:
+    def __init__(self, message: str = ""):
         # A DataLoader worker re-raises with its whole traceback as the message; the user's line is the last one.
-        last = super().__str__().strip().rpartition("\n")[2]
-        return last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: ")
+        _, kind, line = message.rpartition(f"\n{type(self).__module__}.{type(self).__qualname__}: ")
+        super().__init__(printable(line.strip() if kind else message.strip()))
 
 
 class ConfigError(PrevMatchError):

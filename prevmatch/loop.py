@@ -80,8 +80,9 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
                 lr = learning_rate(state.step, total, config)
                 with accelerator.accumulate(*(student.prepared for student in students)):
                     watch.begin()
-                    views = views_of(batch, method, students[0], config)
-                    said = step(students, views, method=method, supervised_loss=supervised_loss_of(config))
+                    now = method.at(state.epoch)
+                    views = views_of(batch, now, students[0], config)
+                    said = step(students, views, method=now, supervised_loss=supervised_loss_of(config))
                     accelerator.backward(said.losses["loss"])
                     outcome = update(students, said.losses, lr, watch, accelerator)
                 logbook.batch(state, lr, said.losses, batch["keys"], outcome)

@@ -7,22 +7,34 @@ guide's losses count by its weight. Another method is another `Method`, or one m
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import dropout2d, nll_loss
 
-from prevmatch.config import GuidanceConfig, Partner
+from prevmatch.config import GuidanceConfig, Partner, Weighting
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Builder, Guide
 from prevmatch.guides.itself import itself
-from prevmatch.guides.peer import peer
+from prevmatch.guides.outside import outside
+from prevmatch.guides.peer import co_student, peer
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
+from prevmatch.guides.temporary import temporary
 from prevmatch.losses import weighted
-from prevmatch.mixing import DrawBox, Labels, Mixing, adaptive_cutmix, cutmix, cutmix_of_three, draw_box
+from prevmatch.mixing import (
+    DrawBox,
+    Labels,
+    Mixing,
+    adaptive_cutmix,
+    classmix,
+    cutmix,
+    cutmix_of_one_size,
+    cutmix_of_three,
+    draw_box,
+)
 from prevmatch.models.segmenter import Perturbation, at_least_float32, enlarge
 from prevmatch.views import DrawStrong, Views, draw_intensities, draw_nothing, draw_strong
 
@@ -58,7 +70,7 @@ class Forward:
     """Images that pass a student in training as one batch, and so share BatchNorm's statistics."""
 
     views: tuple[str, ...]
-    """"labelled", "weak", "strong1", "strong2"."""
+    """"labelled", "weak", "strong1", "strong2", or "unmixed1" for the first strong view before it is mixed."""
     perturb: Perturbation | None = None
     """What changes the encoder's features before the decoder sees them."""
     outputs: tuple[str, ...] = ()
@@ -78,6 +90,8 @@ class Method:
     """In this order; those without strong views first."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weight of each output that is compared with pseudo-labels."""
+    weightings: Mapping[str, Weighting] = field(default_factory=dict)
+    """How confidence weighs the loss of an output, where that is not left to the guides."""
     guides: tuple[Builder, ...] = ()
     """Who labels."""
     mixing: Mixing = cutmix
@@ -96,8 +110,16 @@ class Method:
     """What is scored."""
     students: int = 1
     """How many networks train; the first one is scored."""
+    averaged: bool = False
+    """Whether their losses are averaged, not added."""
     divided: bool = True
     """Whether the sum of the losses is divided by the sum of the guides' weights and 1 (UniMatch, PrevMatch)."""
+    alternate: Mapping[str, Any] = field(default_factory=dict)
+    """What of it is different in every second epoch, from the second one on."""
+
+    def at(self, epoch: int) -> "Method":
+        """What it is in an epoch."""
+        return replace(self, **self.alternate) if epoch % 2 else self
 
     @property
     def uses_unlabelled(self) -> bool:
@@ -127,6 +149,8 @@ UNIMATCH = Method(
     guides=(itself,),
 )
 PREVMATCH = replace(UNIMATCH, guides=(itself, previous))
+# SemiVL's guidance (ECCV 2024) over any encoder; its decoder, and its encoder that begins as CLIP's, are not here.
+SEMIVL = replace(UNIMATCH, guides=(itself, outside))
 # AugSeg's step (CVPR 2023) without its own augmentations: an EMA teacher, one batch, an undivided sum.
 MEAN_TEACHER = Method(
     forwards=(Forward(("labelled", "strong1")),), weights={"strong1": 1.0}, guides=(teacher,), divided=False
@@ -149,6 +173,21 @@ UNIMATCH_V2 = Method(
     ema_decay=0.996,
     score="ema",
 )
+# Dual Teacher (NeurIPS 2023) as its code for ADE20K has it, over any encoder here: the student without stochastic
+# depth, images changed before they are mixed, never flipped after it, the partner that of the batch, and pixels of
+# the mixed image weighed by what it shows.
+DUAL_TEACHER = Method(
+    forwards=(Forward(("unmixed1",)), Forward(("labelled", "strong1"))),
+    weights={"strong1": 1.0, "unmixed1": 0.2},
+    weightings={"strong1": "pixelratio"},
+    guides=(temporary,),
+    mixing=cutmix_of_one_size,
+    partner="batch",
+    draw=partial(draw_strong, spread=0.25, greys=0, sigma=(0.15, 1.15)),
+    box=None,
+    divided=False,
+    alternate={"mixing": classmix, "draw": partial(draw_strong, jitters=1, blurs=0)},
+)
 CPS = Method(
     forwards=(Forward(("labelled",)), Forward(("strong1",))),
     weights={"strong1": 1.0},
@@ -159,34 +198,50 @@ CPS = Method(
     divided=False,
     students=2,
 )
+# Diverse Co-training (ICCV 2023): its students have other encoders, as many as the settings name, and learn from each
+# other. All see the same strong view, where the published network over coefficients has one of its own.
+CO_TRAINING = replace(FIXMATCH, guides=(), partner="batch", divided=False, averaged=True)
 METHODS = {
     "supervised": SUPERVISED,
     "fixmatch": FIXMATCH,
     "unimatch": UNIMATCH,
     "prevmatch": PREVMATCH,
+    "semivl": SEMIVL,
     "mean_teacher": MEAN_TEACHER,
     "augseg": AUGSEG,
     "unimatch_v2": UNIMATCH_V2,
+    "dual_teacher": DUAL_TEACHER,
     "cps": CPS,
+    "co_training": CO_TRAINING,
 }
 
 
 def method_of(config: GuidanceConfig) -> Method:
-    """The method that the settings name, with the partner, EMA teacher or previous guidance that they ask for.
+    """The method that the settings name, with the partner, EMA teacher or further guides that they ask for.
 
-    Previous models can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view.
-    Raises ConfigError for a partner that its mixing cannot use.
+    These can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view. Raises
+    ConfigError for a partner that its mixing cannot use, and for other students that it has not.
     """
     method = METHODS[config.method]
+    others = len(config.co_encoders)
+    if others:
+        if config.method != "co_training":
+            raise ConfigError(
+                f"co_encoders are only trained by method co_training, not by {config.method}; leave them out"
+            )
+        guides: tuple[Builder, ...] = tuple(partial(co_student, ahead=ahead) for ahead in range(1, others + 1))
+        method = replace(method, guides=guides, students=others + 1)
     if method.mixing is adaptive_cutmix and config.partner not in (None, "labelled"):
         raise ConfigError(f"partner is {config.partner} but {config.method} pastes labelled images; leave it out")
     method = replace(method, partner=config.partner or method.partner)
     if config.ema_decay is not None:
         guides = tuple(teacher if guide is itself else guide for guide in method.guides)
         method = replace(method, guides=guides, ema_decay=config.ema_decay)
-    if config.previous_guidance and previous not in method.guides:
+    asked = ((previous, config.previous_guidance), (outside, config.outside_model is not None))
+    added = tuple(guide for guide, wanted in asked if wanted and guide not in method.guides)
+    if added:
         views = method if method.weights else replace(FIXMATCH, partner=method.partner)
-        method = replace(views, guides=(*method.guides, previous))
+        method = replace(views, guides=(*method.guides, *added))
     return method
 
 
@@ -229,12 +284,14 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
     with torch.no_grad():
         looks = [[_look(guide, views) for guide in guides] for guides in asked]
     images = {"labelled": views.labelled, "weak": views.weak[:count]}
+    images |= {f"unmixed{i}": view.pool[:count] for i, view in enumerate(views.strong, start=1)}
     said = [_answers(student, plan, images, mixed=False) for student, plan in zip(students, plans, strict=True)]
 
     asking = [pair for own, seen in zip(asked, looks, strict=True) for pair in zip(own, seen, strict=True)]
     logits = [_logits(guide, look, said) for guide, look in asking]
     labels = [_labels(each, views) for each in logits]
-    pools, targets = [views.pool(each) for each in labels], {"feature": [each.first(count) for each in labels]}
+    own = [each.first(count) for each in labels]
+    pools, targets = [views.pool(each) for each in labels], dict.fromkeys(("weak", *method.weights), own)
     for i, view in enumerate(views.strong if pools else (), start=1):  # all students see the same mixed images
         images[f"strong{i}"], targets[f"strong{i}"] = method.mixing(view, pools, logits)
 
@@ -246,9 +303,10 @@ def step(students: Sequence[Learner], views: Views, *, method: Method, supervise
         labelled.append(answers["labelled"].detach())
         terms = {"supervised": supervised_loss(enlarge(answers["labelled"], views.labelled), views.mask)}
         terms |= _terms(method, guides, told, answers, views)
-        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, told["feature"], strict=True)}
+        shares = {f"{g.name}/mask_ratio": _accepted(g, own) for g, own in zip(guides, told["weak"], strict=True)}
         losses |= {f"{number + 1}/{n}" if number else n: v.detach() for n, v in (terms | shares).items()}
         loss = _total(method, guides, terms)
+        loss = loss / len(students) if method.averaged else loss
         losses["loss"] = losses["loss"] + loss if number else loss
     return Step(losses, labelled)
 
@@ -316,7 +374,7 @@ def _terms(
                 target.confidence,
                 target.valid,
                 guide.accepts(target.ids, target.confidence),
-                mode=guide.weighting,
+                mode=method.weightings.get(name, guide.weighting),
             )
     return terms
 

@@ -83,6 +83,31 @@ def cutmix_of_three(
     return cutmix(view._replace(box=boxes.sum(dim=1) % 2 == 1), labels, logits)
 
 
+def cutmix_of_one_size(
+    view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor]
+) -> tuple[Tensor, list[Labels]]:
+    """Dual Teacher's CutMix: boxes of one size for the batch, area share 1 − Beta(4, 4), each at a place of its own.
+
+    Drawn here, with torch's generator of the device; the donors are the view's.
+    """
+    height, width = view.pool.shape[-2:]
+    box = clipped_boxes(len(view.box), height, width, (4.0, 4.0), view.pool.device)
+    return cutmix(view._replace(box=box), labels, logits)
+
+
+def classmix(view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor]) -> tuple[Tensor, list[Labels]]:
+    """ClassMix: of the classes that the first guide sees in an image a random half, rounded up, stays, and elsewhere
+    it shows its donor.
+
+    Drawn here, with torch's generator of the device.
+    """
+    ids = labels[0].ids[: len(view.box)].flatten(1)
+    seen = torch.zeros(len(ids), logits[0].shape[1], dtype=torch.bool, device=ids.device).scatter_(1, ids, True)
+    rank = torch.rand(seen.shape, device=ids.device).masked_fill(~seen, 2).argsort(dim=1).argsort(dim=1)
+    stays = rank < (seen.sum(dim=1, keepdim=True) + 1) // 2
+    return cutmix(view._replace(box=~stays.gather(1, ids).view_as(view.box)), labels, logits)
+
+
 def adaptive_cutmix(
     view: StrongView, labels: Sequence[Labels], logits: Sequence[Tensor]
 ) -> tuple[Tensor, list[Labels]]:

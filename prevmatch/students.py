@@ -1,7 +1,7 @@
 """Students: the networks that train, each with its optimiser, its average if one is asked for, and its guides."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
 from prevmatch.guides.guide import Guide, Versions
 from prevmatch.guides.teacher import teacher
+from prevmatch.guides.temporary import temporary
 from prevmatch.guides.thresholds import ClassConfidence
 from prevmatch.methods import Method
 from prevmatch.models.encoder import encoder_statistics
@@ -81,11 +82,13 @@ class Student:
 
 
 def build_students(config: TrainConfig, method: Method, data: TrainingData, accelerator: Accelerator) -> list[Student]:
-    """As many new students as the method has; raises ConfigError where several cannot train."""
+    """As many new students as the method has, each with its encoder; raises ConfigError where several cannot train."""
     if method.students > 1 and accelerator.scaler is not None:
         raise ConfigError(f"method {config.method} has several optimisers, which fp16 cannot serve; use bf16 or fp32")
     together: list[Versions] = []
-    return [build_student(config, method, data, accelerator, together) for _ in range(method.students)]
+    encoders = (config.encoder, *(config.co_encoders or (config.encoder,) * (method.students - 1)))
+    own = (replace(config, encoder=encoder) for encoder in encoders)
+    return [build_student(each, method, data, accelerator, together) for each in own]
 
 
 def build_student(
@@ -100,7 +103,7 @@ def build_student(
     together = [] if together is None else together
     network = build_network(config, data, accelerator)
     score_average = (config.score or method.score) == "ema"
-    asked = teacher in method.guides or score_average
+    asked = score_average or not {teacher, temporary}.isdisjoint(method.guides)
     frozen = build_frozen(network, config, accelerator)
     device = accelerator.device
     network.to(device)
@@ -113,12 +116,14 @@ def build_student(
     versions = Versions(len(together), network, frozen, average, confidence if classwise else None, together)
     together.append(versions)
     prepared, optimizer = accelerator.prepare(network, build_optimizer(config, network))
+    with accelerator.local_main_process_first():  # a guide from outside may have to be downloaded
+        guides = [build(config, versions) for build in method.guides]
     return Student(
         network=network,
         prepared=prepared,
         optimizer=optimizer,
         versions=versions,
-        guides=[build(config, versions) for build in method.guides],
+        guides=guides,
         exact=frozen if frozen.dtype == torch.float32 else Frozen(network, side=config.crop_size),
         scored=average.network if average is not None and score_average else network,
     )

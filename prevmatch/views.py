@@ -111,15 +111,23 @@ class Strong:
     """Standard deviation in pixels."""
 
 
-def draw_strong(rng: np.random.Generator) -> Strong:
-    """Draw the parameters of one strong view."""
+def draw_strong(
+    rng: np.random.Generator,
+    *,
+    jitters: float = 0.8,
+    spread: float = 0.5,
+    greys: float = 0.2,
+    blurs: float = 0.5,
+    sigma: tuple[float, float] = (0.1, 2.0),
+) -> Strong:
+    """Draw the parameters of one strong view: probabilities of the three changes, and how far they go."""
     jitter = None
-    if rng.random() < 0.8:
-        amounts = {name: rng.uniform(0.5, 1.5) for name in ("brightness", "contrast", "saturation")}
+    if rng.random() < jitters:
+        amounts = {name: rng.uniform(1 - spread, 1 + spread) for name in ("brightness", "contrast", "saturation")}
         amounts["hue"] = rng.uniform(-0.25, 0.25)
         jitter = tuple((name, float(amounts[name])) for name in rng.permutation(list(amounts)))
-    grey = bool(rng.random() < 0.2)
-    return Strong(jitter, grey, float(rng.uniform(0.1, 2.0)) if rng.random() < 0.5 else None)
+    grey = bool(rng.random() < greys)
+    return Strong(jitter, grey, float(rng.uniform(*sigma)) if rng.random() < blurs else None)
 
 
 def draw_nothing(rng: np.random.Generator) -> Strong:

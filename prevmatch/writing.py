@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MANIFEST = "manifest.json"
+READY = ".prevmatch-ready"
+"""A folder of files that are whole and about to take their places in the folder around it."""
 
 
 @contextmanager
@@ -38,11 +40,52 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def recover_folder(folder: Path) -> None:
-    """Put back what `replace_folder` had moved away, if its process was killed between its two renames."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.is_dir() and not folder.exists():
-        old.rename(folder)
+@contextmanager
+def replace_files(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder; on success its files take their places in `folder`, and the rest there stays.
+
+    On failure, at worst a kill, `folder` holds what it held, or `finish_files` brings the rest of the new files there.
+    Raises OSError.
+    """
+    folder = folder.resolve()
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_files(folder)
+    aside = folder / ".prevmatch-new"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        _flush(aside)
+        aside.rename(folder / READY)
+        finish_files(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # unless it holds something by now
+                folder.rmdir()
+
+
+def finish_files(folder: Path) -> None:
+    """Bring files to their places whose `replace_files` ended in between; raises OSError.
+
+    If not even the first of them can be moved, all are given up, and what they would have replaced stays.
+    """
+    ready, moved = folder / READY, False
+    for path in sorted(ready.glob("*"), key=lambda path: path.suffix, reverse=True):  # weights first
+        try:
+            path.replace(folder / path.name)
+            moved = True
+        except FileNotFoundError:  # another process finishes too
+            pass
+        except OSError:
+            if not moved:
+                shutil.rmtree(ready, ignore_errors=True)
+            raise
+    if ready.is_dir():
+        _flush_entry(folder)
+        with suppress(FileNotFoundError):
+            ready.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,14 +93,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` in one move; raises OSError, leaving what was there."""
-    aside = path.with_name(f".{path.name}.new")
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write `content` to `path` in one move; raises OSError, leaving what was there.
+
+    Without `flush` a machine that loses its power may lose the file, which many small ones are faster for.
+    """
+    aside = _aside(path)
     try:
         with aside.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -66,7 +113,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_picture(path: Path, picture: "Image.Image") -> None:
     """Write a picture to `path` as PNG in one move, into folders made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
+    aside = _aside(path)
     try:
         picture.save(aside, "PNG")
         aside.replace(path)
@@ -116,6 +163,11 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             pass
         yield
+
+
+def _aside(path: Path) -> Path:
+    """Where a file is written before it takes the place of `path`; no longer than a name may be."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.new")
 
 
 def _entry(path: Path) -> dict[str, int | str]:

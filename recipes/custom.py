@@ -10,11 +10,11 @@ CVAT (`Segmentation mask`) and COCO JSON are understood as they are, and data se
 
 A fifth of the masks is held out for validation. Crop, image size, schedule and optimiser are fitted to data and
 encoder (0 means that) and printed before training starts. The encoder is DINOv2-S on a GPU and MobileNetV2 on a CPU
-unless --encoder names another.
+unless --encoder names another. `prevmatch train` is the same without this file.
 """
 
 from prevmatch.cli import run_recipe
-from prevmatch.own_data import CUSTOM
+from prevmatch.config import OWN_DATA
 
 if __name__ == "__main__":
-    run_recipe(CUSTOM, __doc__)
+    run_recipe(OWN_DATA, __doc__)

@@ -11,6 +11,13 @@ UniMatch V2's settings come with --encoder dinov2_small, dinov2_base or dinov2_l
 unimatch_v2: crops of 518, batch 4 + 4 on each of four GPUs. Its published mIoU: 79.0 85.5 85.9 86.7 87.8 (small), 86.3
 87.9 88.9 90.0 90.8 (base), 86.4 87.6 90.3 91.1 91.2 (large) in 5.7, 13.2 and 33.3 hours for 92; PrevMatch's with these
 encoders is not known.
+Settings that were published with other methods come with --method augseg, cps, co_training or semivl. AugSeg: crops of
+513, batch 8 + 8 on each of two GPUs; 71.1 75.5 78.8 80.3 81.4 with --encoder resnet101s. CPS: crops of 512, 34 epochs
+(for 1_8), batch 2 + 2 on each of four GPUs. Co-training: batch 4 + 4 on each of four GPUs; 75.4 76.8 79.6 80.4 81.6
+with --encoder resnet101s --co_encoders resnet101.dct pvt_v2_b3, where pvt_v2 stands for the SegFormer it is close to.
+SemiVL: CLIP as guide and encoder, crops of 512, batch 4 + 4 on each of two GPUs; its decoder is not here, nor are its
+84.0 85.6 86.0 86.7 87.3 to be expected. Dual Teacher's settings for this data are not public: it takes the recipe's
+own.
 """
 
 from dataclasses import replace
@@ -47,6 +54,32 @@ PASCAL_DINOV2 = replace(
     decoder_lr_multiplier=40,
     weight_decay=0.01,
 )
+VARIANTS = {
+    "dinov2": PASCAL_DINOV2,
+    "unimatch_v2": PASCAL_DINOV2,
+    "augseg": replace(PASCAL, crop_size=513, total_batch_size=16),
+    # Of CPS no other rate for the decoder is known.
+    "cps": replace(PASCAL, crop_size=512, epochs=34, batch_size=2, lr=0.01, decoder_lr_multiplier=1),
+    "co_training": replace(
+        PASCAL,
+        batch_size=4,
+        total_batch_size=16,
+        lr=0.002,
+        confidence_threshold=0,
+        co_encoders=("resnet50.dct", "pvt_v2_b2"),
+    ),
+    "semivl": replace(
+        PASCAL,
+        encoder="vit_base_patch16_clip_224.openai",
+        crop_size=512,
+        eval_window=512,
+        batch_size=4,
+        optimizer="adamw",
+        lr=1e-6,
+        decoder_lr_multiplier=1000,
+        weight_decay=0.01,
+    ),
+}
 
 if __name__ == "__main__":
-    run_recipe(PASCAL, __doc__, dinov2=PASCAL_DINOV2)
+    run_recipe(PASCAL, __doc__, VARIANTS)

@@ -4,6 +4,7 @@ import atexit
 import dataclasses
 import os
 import shutil
+import string
 import tempfile
 
 import pytest
@@ -63,3 +64,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A tiny random CLIP of transformers, whose tokenizer spells."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    letters = [*string.ascii_lowercase, "."]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=40).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "projection_dim": 8}
+    text = {"num_hidden_layers": 2, "vocab_size": len(tokens), "bos_token_id": 54, "eos_token_id": 55,
+            "max_position_embeddings": 40, **sizes}  # fmt: skip
+    vision = {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8, **sizes}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    return folder

@@ -107,17 +107,20 @@ def test_converted_checkpoint_is_evaluated_and_wrong_data_is_refused(tmp_path):
 
 def test_trained_model_segments_folders_and_says_what_it_could_not_read(tmp_path):
     make_custom(tmp_path / "my_data", photos=12, masks=5)
-    trained(tmp_path, "custom", "--data_dir", tmp_path / "my_data")
+    said = prevmatch("train", *TINY.split(), "--data_dir", tmp_path / "my_data", "--output_dir", tmp_path / "run")
+    assert "best mIoU" in said
+    command = json.loads((tmp_path / "run/result.json").read_text())["command"]
+    assert command.startswith("prevmatch train --encoder test_resnet")
     photos = tmp_path / "my_data/images"
     said = prevmatch("predict", tmp_path / "run", photos, "--output_dir", tmp_path / "out", "--size", "80", "--flip",
                      "--scales", "0.5", "1", "--window", "40", "--device", "cpu", "--ids")  # fmt: skip
     assert "12 of 12 images segmented, ids in" in said
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ids"]
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["ids"]
     (photos / "torn.png").write_bytes(b"")
     assert fails("predict", tmp_path / "run/best", photos, "--output_dir", tmp_path / "maps").startswith(
         "error: 1 of 13 images could not be segmented"
     )
-    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == ["colour_map", "ids", "overlay"]
+    assert sorted(p.name for p in (tmp_path / "maps").glob("[!.]*")) == ["colour_map", "ids", "overlay"]
     assert "does not exist" in fails("predict", tmp_path / "run", tmp_path / "no", "--output_dir", tmp_path / "x")
     assert "scales is" in fails("predict", tmp_path / "run", photos, "--output_dir", tmp_path / "x", "--scales", "0")
 

@@ -290,6 +290,34 @@ def test_no_checkpoint_holds_weights_that_are_not_finite(tiny_config, tiny_data,
     assert train(dataclasses.replace(config, resume=True), tiny_data).final_miou >= 0
 
 
+def test_resuming_notices_a_file_that_changed_under_its_name_and_size(tiny_config, tiny_data, tmp_path):
+    def on_disk(rows, part):
+        cells = {"image": [], "mask": []}
+        for row in rows:
+            for column, found in cells.items():
+                path = tmp_path / f"{part}-{row['id']}-{column}.png"
+                path.write_bytes(row[column]["bytes"])
+                found.append({"path": str(path), "bytes": None})
+        return table(rows["id"], cells["image"], cells["mask"])
+
+    source = dataclasses.replace(tiny_data.source, val=on_disk(tiny_data.val, "val"))
+    labelled, unlabelled = on_disk(tiny_data.labelled, "labelled"), on_disk(tiny_data.unlabelled, "unlabelled")
+    data = dataclasses.replace(tiny_data, source=source, labelled=labelled, unlabelled=unlabelled)
+    config = dataclasses.replace(tiny_config, epochs=1, panel_every=0)
+    train(config, data)
+    config = dataclasses.replace(config, resume=True)
+    train(config, data)
+    for part in ("labelled", "unlabelled", "val"):
+        path = next(tmp_path.glob(f"{part}-*-image.png"))
+        content = path.read_bytes()
+        path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+        with pytest.raises(
+            ConfigError, match=rf"other files: some of the {part}\w* images, or their masks, have chang"
+        ):
+            train(config, data)
+        path.write_bytes(content)
+
+
 def test_what_is_scored_is_what_is_kept_as_the_best(tiny_config, tiny_data):
     from prevmatch.data.reading import read_pair
     from prevmatch.metrics import confusion_matrix, iou

@@ -11,6 +11,7 @@ from prevmatch.guides.guide import Guide
 from prevmatch.guides.itself import itself
 from prevmatch.guides.previous import previous
 from prevmatch.guides.teacher import teacher
+from prevmatch.guides.temporary import temporary
 from prevmatch.guides.thresholds import reaches
 from prevmatch.losses import cross_entropy
 from prevmatch.methods import (
@@ -292,6 +293,7 @@ def test_another_way_of_sharing_batches_is_another_value(network, views):
         ("prevmatch", itself),
         ("mean_teacher", teacher),
         ("augseg", teacher),
+        ("dual_teacher", temporary),
         ("unimatch_v2", teacher),
     ],
 )

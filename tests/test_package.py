@@ -29,6 +29,15 @@ def test_rooms_are_reachable_from_the_package():
         _ = prevmatch.nonsense
 
 
+def test_version_is_told(monkeypatch, capsys):
+    import prevmatch
+    from prevmatch.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["prevmatch", "--version"])
+    main()
+    assert capsys.readouterr().out == f"prevmatch {prevmatch.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [

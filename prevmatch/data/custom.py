@@ -21,7 +21,7 @@ from prevmatch.data.parts import divide
 from prevmatch.data.sources import Source
 from prevmatch.data.splits import draw, has_mask
 from prevmatch.data.survey import orientation, photo_bits
-from prevmatch.data.verify import alike, see
+from prevmatch.data.verify import Seen, alike, see
 from prevmatch.errors import ConfigError, DataError
 
 
@@ -47,6 +47,9 @@ def with_notes(error: DataError, notes: Iterable[str]) -> DataError:
 def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Source:
     pool, val, told = divide(found.parts, config)
     found.notes += told
+    looks = {} if known else _look(pool, val)
+    pool, told = _readable(pool, looks, config)
+    found.notes += told
     masked = np.flatnonzero(has_mask(pool))
     if not len(masked) and (val is None or not known):
         raise DataError("no image has a mask; label some of the images first")
@@ -69,7 +72,7 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
         found.notes.append(
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
-    pool, doubts = _looked_at(pool, val, config) if not known else (pool, [])
+    doubts = _copies(pool, val, looks) if looks else []
     return dataclasses.replace(
         source,
         train=pool,
@@ -118,32 +121,42 @@ def _held_out(presence: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.delete(counting, draw(presence[counting], len(counting) - count, seed=seed))
 
 
-def _looked_at(
-    pool: datasets.Dataset, val: datasets.Dataset, config: DataConfig
-) -> tuple[datasets.Dataset, list[str]]:
-    """The images to train on without those that cannot be read, and what to tell about these and about near copies.
+def _look(pool: datasets.Dataset, val: datasets.Dataset | None) -> dict[str, Seen]:
+    """What is seen of every photo, by its id; DataError for one with a mask that cannot be read."""
+    rows = pool if val is None else datasets.concatenate_datasets([pool, val])
+    looks = dict(zip(rows["id"], see(rows), strict=True))
+    for name, labelled in zip(rows["id"], has_mask(rows), strict=True):
+        if labelled and looks[name].problem:
+            raise DataError(looks[name].problem)
+    return looks
 
-    Raises DataError for a labelled one that cannot be read, or for more unlabelled ones than the settings allow.
-    """
-    seen, seen_val = see(pool), see(val)
-    masked = has_mask(pool)
-    labelled = [s.problem for s, mask in zip(seen, masked, strict=True) if mask] + [s.problem for s in seen_val]
-    if problem := next(filter(None, labelled), None):
-        raise DataError(problem)
-    bad = [i for i, s in enumerate(seen) if s.problem]
-    told = [
-        f"left out, as they cannot be read: {len(bad)} unlabelled photos, {first_five([pool[i]['id'] for i in bad])}"
-    ]
-    bare = masked.count(False)
-    if bad and (config.strict or len(bad) > config.unreadable_share * bare):
+
+def _readable(
+    pool: datasets.Dataset, looks: dict[str, Seen], config: DataConfig
+) -> tuple[datasets.Dataset, list[str]]:
+    """The images without those that cannot be read, and what to tell; DataError for more than the settings allow."""
+    ids = pool["id"][:]
+    bad = [name for name in ids if looks and looks[name].problem]
+    if not bad:
+        return pool, []
+    bare = has_mask(pool).count(False)
+    if config.strict or len(bad) > config.unreadable_share * bare:
         limit = "--strict is set" if config.strict else f"--unreadable_share is {config.unreadable_share:g}"
-        raise DataError(f"{len(bad)} of {bare} unlabelled photos cannot be read, and {limit}: {seen[bad[0]].problem}")
-    copies = _identical(pool, val)
-    if pairs := [] if copies else alike(seen_val, seen):
-        shown = first_five([f"{val[i]['id']} ~ {pool[j]['id']}" for i, j in pairs])
-        copies = [f"WARNING: {len(pairs)} validation images look like training images, so scores flatter: {shown}"]
-    kept = pool.select([i for i, s in enumerate(seen) if not s.problem]) if bad else pool
-    return kept, (told if bad else []) + copies
+        raise DataError(f"{len(bad)} of {bare} unlabelled photos cannot be read, and {limit}: {looks[bad[0]].problem}")
+    kept = pool.select([i for i, name in enumerate(ids) if not looks[name].problem])
+    return kept, [f"{len(bad)} unlabelled photos cannot be read and are left out: {first_five(bad)}"]
+
+
+def _copies(pool: datasets.Dataset, val: datasets.Dataset, looks: dict[str, Seen]) -> list[str]:
+    """A warning if validation images are training images too, or look like them."""
+    if identical := _identical(pool, val):
+        return identical
+    ours, theirs = pool["id"][:], val["id"][:]
+    pairs = alike([looks[name] for name in theirs], [looks[name] for name in ours])
+    if not pairs:
+        return []
+    shown = first_five([f"{theirs[i]} ~ {ours[j]}" for i, j in pairs])
+    return [f"WARNING: {len(pairs)} validation images look like training images, so scores flatter: {shown}"]
 
 
 def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:

@@ -2,23 +2,35 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
-from prevmatch.data.instances import BACKGROUND, BACKGROUNDS
+from prevmatch.data.coco_numbers import image_size
+from prevmatch.data.instances import BACKGROUND, BACKGROUNDS, check_outline
 from prevmatch.data.texts import NOT_A_CLASS
+from prevmatch.errors import DataError
 
 Point = tuple[float, float]
 Outline = list[list[float]] | dict[str, Any]
 """Polygons, x and y in turns, or run lengths."""
 
 
-def cell(size: tuple[int, int], shapes: Sequence[tuple[int, Outline]]) -> dict:
-    """Mask cell of an image (width, height) with (class id, outline) pairs; later ones lie over earlier ones."""
+def cell(size: tuple[int, int], shapes: Sequence[tuple[int, Outline]], file: Path) -> dict:
+    """Mask cell of an image (width, height) with (class id, outline) pairs; later ones lie over earlier ones.
+
+    Raises DataError, naming the `file` that they are from, for numbers that cannot be.
+    """
+    try:
+        height, width = image_size(size[1], size[0])
+        for _, outline in shapes:
+            check_outline(outline, (height, width))
+    except ValueError as error:
+        raise DataError(f"{file} has {error}; export it again") from error
     objects = [[label, len(shapes) - place, outline] for place, (label, outline) in enumerate(shapes)]
-    return {"bytes": json.dumps({"size": [size[1], size[0]], "objects": objects}).encode(), "path": None}
+    return {"bytes": json.dumps({"size": [height, width], "objects": objects}).encode(), "path": None}
 
 
 def class_ids(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from pyarrow import ArrowInvalid
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.fingerprints import fingerprint
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
@@ -32,6 +33,7 @@ COUNTS = {
 """Training and validation images of the data sets that are always the same."""
 
 SHARD_BYTES = 400_000_000
+MARKER, CARD = "prepare.json", "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +60,51 @@ def check_counts(source: Source, name: str) -> None:
             )
 
 
-def prepare(job: Preparation) -> None:
+def prepare(job: Preparation, *, overwrite: bool = False) -> None:
     """Write all shards that are not there yet, then the card; an interrupted preparation goes on where it was.
 
     Columns: id, image (the file's bytes, or pixels as an uncompressed bitmap), mask (class ids as a palette image in
     the classes' colours, 255 = ignored), classes (which occur, with their names).
-    Raises DataError for unreadable files and if output_dir holds another preparation.
+    Raises DataError for unreadable files and, without `overwrite`, if output_dir holds another preparation, one of
+    files that have changed since, or files that would be replaced. A card that is there stays.
     """
-    marker = job.output_dir / "prepare.json"
-    identity = _identity(job)
-    if marker.is_file() and json.loads(marker.read_text()) != identity:
-        raise DataError(f"{job.output_dir} holds another preparation; choose another --output_dir or remove it")
+    marker, identity = job.output_dir / MARKER, _identity(job)
+    problem = _problem(job.output_dir, identity)
+    if problem and not overwrite:
+        raise DataError(f"{job.output_dir} {problem}; choose another --output_dir, or replace it with --overwrite")
+    if problem:
+        for path in (*_shards(job.output_dir), job.output_dir / CARD, marker):
+            path.unlink(missing_ok=True)
     (job.output_dir / "data").mkdir(parents=True, exist_ok=True)
-    for torn in (job.output_dir / "data").glob(".*"):  # of a killed preparation
+    for torn in _shards(job.output_dir, "."):  # of a killed preparation
         torn.unlink()
     write_text(marker, json.dumps(identity, indent=2) + "\n")
     for part, rows in (("train", job.source.train), ("validation", job.source.val)):
         if len(rows):
             _write_part(job, part, rows)
-    write_text(job.output_dir / "README.md", _card(job))
+    if not (job.output_dir / CARD).exists():  # it may have been completed by hand
+        write_text(job.output_dir / CARD, _card(job))
+
+
+def _problem(folder: Path, identity: dict) -> str | None:
+    """Why a folder cannot simply be prepared into, or prepared on."""
+    try:
+        earlier = json.loads((folder / MARKER).read_text())
+    except FileNotFoundError:
+        there = [path.name for path in (folder / CARD, *_shards(folder)) if path.exists()]
+        return f"holds {there[0]}, which `prevmatch prepare` did not write" if there else None
+    except (OSError, ValueError, RecursionError):
+        return f"holds a {MARKER} that cannot be read"
+    if earlier == identity:
+        return None
+    if isinstance(earlier, dict) and earlier | {"source": identity["source"]} == identity:
+        return "was prepared from images or masks that have changed since"
+    return "holds another preparation"
+
+
+def _shards(folder: Path, prefix: str = "") -> list[Path]:
+    """The shards in a folder, or those that were being written when a preparation was killed."""
+    return [path for part in ("train", "validation") for path in folder.glob(f"data/{prefix}{part}-*-of-*.parquet")]
 
 
 def push(folder: Path, repo_id: str) -> str:
@@ -177,6 +205,7 @@ def _identity(job: Preparation) -> dict:
         "rows_per_shard": job.rows_per_shard,
         "classes": list(job.source.class_names),
         "ids": hashlib.sha256(ids.encode()).hexdigest(),
+        "source": [fingerprint(job.source.train), fingerprint(job.source.val)],
     }
 
 

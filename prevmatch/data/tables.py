@@ -14,6 +14,7 @@ from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import role_of
 from prevmatch.data.sources import FEATURES, RGB, Source
 from prevmatch.data.splits import has_mask, is_there
+from prevmatch.data.trusted import check_cells, check_shards
 from prevmatch.errors import ConfigError, DataError
 
 SAVED = ("dataset_dict.json", "state.json")
@@ -42,10 +43,13 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         if any((Path(name) / file).is_file() for file in SAVED):
             loaded = datasets.load_from_disk(name)
         elif shards := _shards(Path(name)):
+            check_shards(path for paths in shards.values() for path in paths)
             # Not by the folder's name: `datasets` caches folders of one name and card as if they were the same.
             loaded = _from_parquet(shards)
         else:
             loaded = datasets.load_dataset(name)
+    except DataError:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise DataError(f"data set {name!r} cannot be loaded ({type(error).__name__}: {reason})") from error
@@ -56,6 +60,7 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         if part != "train" and mask_column not in rows.column_names:
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
         parts[part] = _renamed(rows, name, part, image_column, mask_column)
+        check_cells(parts[part], name, part)
     return datasets.DatasetDict(parts)
 
 

@@ -21,7 +21,7 @@ from prevmatch.progress import progress
 from prevmatch.writing import write_text
 
 SIDE = 16
-ALIKE = 12
+ALIKE = 26
 """Of the 256 bits of a hash so many may differ between copies of a photo: other compression, size, brightness."""
 FEWEST_EDGES = 32
 """A picture with fewer bits set is too smooth to tell copies by."""

@@ -42,8 +42,6 @@ def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[s
     Hidden files and folders, those of operating systems and the folders `without` (resolved) are left out.
     """
     found, seen = Walk(folder), {folder.resolve(), *folder.resolve().parents}  # a link upwards would find all again
-    if folder.resolve() in without:
-        return found
     for place, folders, names in os.walk(folder, followlinks=True):
         here, kept = Path(place), []
         for name in sorted(folders):
@@ -62,7 +60,7 @@ def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[s
                 if path.is_file():
                     found.files.append(path)
                 else:
-                    found.left_out["broken links"] += 1
+                    found.left_out["pipes or devices" if path.exists() else "broken links"] += 1
             elif suffix in suffixes:
                 found.left_out["hidden images"] += 1
             elif suffix in REMEDIES:

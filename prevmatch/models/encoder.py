@@ -14,6 +14,7 @@ from torch import nn
 
 from prevmatch.config import IMAGENET_MEAN, IMAGENET_STD
 from prevmatch.errors import CheckpointError, ConfigError
+from prevmatch.models.dct import read_coefficients
 from prevmatch.models.vit import ViTEncoder
 
 LOW_STRIDE, HIGH_STRIDE = 4, 16
@@ -27,6 +28,9 @@ RGB = tuple[float, float, float]
 PUBLISHED_XCEPTION = "xception65.published"
 """Xception-65 as the published COCO runs have it; `xception65` is timm's own."""
 
+DCT = ".dct"
+"""At the end of a ResNet's name: it reads cosine coefficients instead of pixels."""
+
 
 def build_encoder(name: str, *, weights: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
     """Return an encoder and the channels of its features: two, or four of a plain ViT (see `ViTEncoder`).
@@ -39,6 +43,13 @@ def build_encoder(name: str, *, weights: str = "none") -> tuple[nn.Module, tuple
     if name == PUBLISHED_XCEPTION:
         encoder = _published_xception(weights)
         return encoder, tuple(encoder.feature_info.channels())
+    if name.endswith(DCT):
+        encoder, channels = build_encoder(name.removesuffix(DCT), weights=weights)
+        if not (isinstance(encoder, nn.ModuleDict) and read_coefficients(encoder)):
+            raise ConfigError(
+                f"encoder {name!r} cannot read cosine coefficients; choose resnet50.dct or resnet101.dct"
+            )
+        return encoder, channels
     if not _is_known(name):
         names = timm.list_pretrained() if "." in name else timm.list_models()  # with tags, or without
         close = ", ".join(get_close_matches(name, names, 3, 0.5)) or "see timm.list_models()"
@@ -66,6 +77,7 @@ def patch_size(name: str) -> int:
 
 def encoder_statistics(name: str) -> tuple[RGB, RGB]:
     """Mean and standard deviation (RGB, range [0, 1]) of the images that the encoder's weights expect."""
+    name = name.removesuffix(DCT)
     pretrained = timm.get_pretrained_cfg(name) if _is_known(name) else None
     if pretrained is None:
         return IMAGENET_MEAN, IMAGENET_STD
@@ -75,7 +87,7 @@ def encoder_statistics(name: str) -> tuple[RGB, RGB]:
 def weights_source(name: str) -> tuple[str, str] | None:
     """Where the encoder's pretrained weights come from, a Hub repository, and their licence as it names it
     (`apache-2.0`; DINOv3 has one of its own, `dinov3-license`); None where there are none."""
-    pretrained = timm.get_pretrained_cfg(name.removesuffix(".published"))
+    pretrained = timm.get_pretrained_cfg(name.removesuffix(".published").removesuffix(DCT))
     if pretrained is None or not pretrained.hf_hub_id:
         return None
     return pretrained.hf_hub_id, pretrained.license or "unknown"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from prevmatch.config import SegmenterConfig
 from prevmatch.errors import CheckpointError, PrevMatchError
+from prevmatch.writing import finish_files
 
 WEIGHTS_FILE, CONFIG_FILE, PREPROCESSOR_FILE = "model.safetensors", "config.json", "preprocessor_config.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
@@ -56,6 +57,18 @@ def preprocessor_json(config: SegmenterConfig) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
+def check_place(folder: Path) -> None:
+    """Raise CheckpointError if files that a model folder has are in `folder`, but belong to something else."""
+    there = [name for name in (CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE) if (folder / name).exists()]
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text()) if (folder / CONFIG_FILE).is_file() else None
+        ours = isinstance(content, dict) and {"encoder", "num_classes"} <= content.keys()
+    except (OSError, ValueError, RecursionError):
+        ours = False
+    if there and not ours:
+        raise CheckpointError(f"{folder / there[0]} is of something else; choose another folder, or remove it")
+
+
 def read_config(path: Path) -> SegmenterConfig:
     """Read config.json; raises CheckpointError if it is missing or not that of a Segmenter."""
     if not path.is_file():
@@ -73,8 +86,9 @@ def read_config(path: Path) -> SegmenterConfig:
         contradiction = names and config.class_names and {int(k): v for k, v in names.items()} != config.id2label
     except CheckpointError:
         raise
-    except (OSError, TypeError, ValueError, AttributeError, PrevMatchError) as error:
-        raise CheckpointError(f"{path} is not the configuration of a prevmatch Segmenter ({error})") from error
+    except (OSError, TypeError, ValueError, AttributeError, RecursionError, PrevMatchError) as error:
+        reason = str(error)[:300]
+        raise CheckpointError(f"{path} is not the configuration of a prevmatch Segmenter ({reason})") from error
     if contradiction:
         raise CheckpointError(f"{path} names its classes differently in class_names and id2label; make them equal")
     return config
@@ -103,7 +117,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load `state`; raises CheckpointError, naming `source`, unless names and shapes agree exactly."""
+    """Load `state`; raises CheckpointError, naming `source`, unless names and shapes agree and all is finite."""
     own = model.state_dict()
     differences = (
         [f"{k} is missing" for k in own if k not in state]
@@ -119,6 +133,10 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], source: str | Path
         raise CheckpointError(
             f"{source} does not fit this model: {differences[-1]}{more}; check class count and encoder"
         )
+    for name, values in state.items():
+        real = values.float() if values.is_floating_point() else values
+        if values.is_complex() or not real.isfinite().all():
+            raise CheckpointError(f"{source} holds values in {name} that are not finite; the model is of no use")
     model.load_state_dict(state)
 
 
@@ -135,6 +153,10 @@ def find_folder(name: str | Path, **options: Any) -> Path:
     """
     folder = Path(name)
     if folder.is_dir():
+        try:
+            finish_files(folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder} holds a model that is half saved ({error}); save it again") from error
         return folder
     if folder.is_file():
         hint = "; `prevmatch convert` reads a released .pth" if folder.suffix in PICKLES else ""

@@ -24,6 +24,7 @@ from prevmatch.models.saved import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
     WEIGHTS_FILE,
+    check_place,
     config_json,
     find_folder,
     load_strictly,
@@ -33,7 +34,7 @@ from prevmatch.models.saved import (
 )
 from prevmatch.share.pictures import overlay
 from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
-from prevmatch.writing import replace_folder
+from prevmatch.writing import replace_files
 
 Perturbation = Callable[[list[Tensor]], list[Tensor]]
 """Features of the encoder, each (B, C, h, w) → features, of as many images or a multiple."""
@@ -201,15 +202,15 @@ class Segmenter(nn.Module):
         return overlay(read_rgb(image), ids, list(self.config.id2label.values()), self.config.palette)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, preprocessor_config.json and model.safetensors into `folder`, replaced as a whole.
+        """Write config.json, preprocessor_config.json and model.safetensors into `folder`; the rest in it stays.
 
-        Raises CheckpointError if it cannot be written, or holds files but no model; what was in the folder then stays.
+        Raises CheckpointError if they cannot be written, or such files there belong to something else. A model that
+        was there before then stays, or the new one is whole, also after a kill.
         """
         folder = Path(folder)
+        check_place(folder)
         try:
-            if folder.exists() and not (folder / WEIGHTS_FILE).exists() and any(folder.iterdir()):
-                raise CheckpointError(f"{folder} holds other files, which would be lost; choose a folder of its own")
-            with replace_folder(folder) as aside:
+            with replace_files(folder) as aside:
                 save_file({k: v.contiguous() for k, v in self.state_dict().items()}, aside / WEIGHTS_FILE)
                 (aside / CONFIG_FILE).write_text(config_json(self.config))
                 (aside / PREPROCESSOR_FILE).write_text(preprocessor_json(self.config))

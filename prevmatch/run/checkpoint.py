@@ -30,7 +30,7 @@ from prevmatch.run.swap import Packed
 from prevmatch.writing import damage, replace_folder, write_manifest
 
 PREFIX = "step_"
-FORMAT = 2
+FORMAT = 3
 """Of the folder; another one cannot be resumed."""
 
 

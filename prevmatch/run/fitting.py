@@ -1,6 +1,7 @@
 """Settings and data brought together: what is left open (0) follows from the data, and what cannot be is refused."""
 
 import dataclasses
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -10,12 +11,15 @@ from prevmatch.data.cells import open_cell
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method
-from prevmatch.models.encoder import patch_size
+from prevmatch.models.encoder import encoder_statistics, patch_size
 from prevmatch.models.vit import FEWEST, nearest_multiple
 
 EPOCHS, JOINS = 50, 25
 SMALLEST_CROP, LARGEST_CROP, LARGEST_OF_PATCHES = 65, 513, 518
 LONGEST_SIDE, FITTED_SIDE = 1536, 1024
+CO_ENCODERS = ("resnet50.dct",)
+CLIP = "openai/clip-vit-base-patch16"
+"""SemiVL's."""
 
 
 def require_unlabelled(method: Method, data: TrainingData) -> None:
@@ -33,10 +37,13 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
     optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
     published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times; the optimiser follows from
-    the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, and for SGD over one without
-    a learning rate.
+    the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, for SGD over one without a
+    learning rate, and for several students that are alike or see images differently.
     """
-    config = dataclasses.replace(config, encoder=full_name(config.encoder))
+    others = tuple(map(full_name, config.co_encoders or (CO_ENCODERS if config.method == "co_training" else ())))
+    model = config.outside_model or (CLIP if config.method == "semivl" else None)
+    config = dataclasses.replace(config, encoder=full_name(config.encoder), co_encoders=others, outside_model=model)
+    require_unlike((config.encoder, *others))
     patch = patch_size(config.encoder)
     width, height = median_size(data)
     if config.image_size == 0:
@@ -45,9 +52,10 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         scale = config.image_size / max(width, height) if config.image_size else 1
         config = dataclasses.replace(config, crop_size=fitted_crop(0.9 * scale * min(width, height), patch))
     for name in ("crop_size", "eval_window"):
-        require_whole_patches(name, getattr(config, name), patch, config.encoder)
+        for encoder in (config.encoder, *others):
+            require_whole_patches(name, getattr(config, name), patch_size(encoder), encoder)
     if config.epochs == 0:
-        steps = max(5_000, min(10 * len(data.epoch_rows), 100_000))
+        steps = fitted_steps(data)
         per_step = config.batch_size * processes * config.gradient_accumulation_steps
         config = dataclasses.replace(
             config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
@@ -91,6 +99,22 @@ def fitted_crop(side: float, patch: int) -> int:
     return patch * max(-(-SMALLEST_CROP // patch), min(int(side / patch), LARGEST_OF_PATCHES // patch))
 
 
+def require_unlike(encoders: Sequence[str]) -> None:
+    """Raise ConfigError if two students have one encoder, or their encoders expect images of other statistics."""
+    first, *others = encoders
+    for place, encoder in enumerate(others, start=1):
+        if encoder in encoders[:place]:
+            raise ConfigError(
+                f"encoder {encoder!r} is named twice, but students of co_training differ; use --method cps for two of "
+                "one kind, or name another"
+            )
+        if encoder_statistics(encoder) != encoder_statistics(first):
+            raise ConfigError(
+                f"encoder {encoder!r} expects images of another mean and spread than {first!r}, but all students see "
+                "the same; choose another"
+            )
+
+
 def require_whole_patches(name: str, side: int | None, patch: int, encoder: str) -> None:
     """Raise ConfigError if a side in pixels is not what the encoder sees: a multiple of its patch."""
     if patch > 1 and side is not None and side != nearest_multiple(side, patch):
@@ -99,6 +123,11 @@ def require_whole_patches(name: str, side: int | None, patch: int, encoder: str)
         raise ConfigError(
             f"{name} is {side} but must be a multiple of {patch}, the patch of encoder {encoder!r}; set {near}"
         )
+
+
+def fitted_steps(data: TrainingData) -> int:
+    """Optimiser steps that suit the number of images."""
+    return max(5_000, min(10 * len(data.epoch_rows), 100_000))
 
 
 def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:

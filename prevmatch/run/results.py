@@ -5,27 +5,29 @@ import json
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from prevmatch import __version__
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
+from prevmatch.run.code_version import PATCH_FILE, commit, write_patch
 from prevmatch.run.launch import resumes
 from prevmatch.run.state import TrainState
 from prevmatch.run.summary import summary
-from prevmatch.writing import locked, recover_folder, write_text
+from prevmatch.writing import finish_files, locked, write_text
 
 RUN_FILES = (
     "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
+    PATCH_FILE,
 )  # fmt: skip
 
 
@@ -71,6 +73,7 @@ def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accele
                 stack.enter_context(locked(folder))
                 _make_room(config)
                 write_text(folder / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+                write_patch(folder)
             except OSError as error:
                 raise ConfigError(
                     f"output_dir {folder} cannot be written ({error.strerror}); choose another"
@@ -87,10 +90,9 @@ def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accele
 
 
 def _make_room(config: TrainConfig) -> None:
-    """Remove an earlier run if it may be; put back what a killed one had moved away."""
+    """Remove an earlier run if it may be; finish what a killed one was saving."""
     folder = config.output_dir
-    for name in ("best", "checkpoints"):
-        recover_folder(folder / name)
+    finish_files(folder / "best")
     earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
     if resumes(config) and any(folder.glob("checkpoints/step_*")):
         return
@@ -141,18 +143,21 @@ def _warnings(state: TrainState, data: TrainingData) -> tuple[str, ...]:
 
 def command(accelerator: Accelerator) -> str:
     """How this program was started, as a shell line; empty where it was no script (a notebook, `python -c`)."""
-    script = sys.argv[0] if sys.argv else ""
-    if not script.endswith(".py"):
-        return ""
+    script, words = (sys.argv[0], sys.argv[1:]) if sys.argv else ("", [])
     processes = accelerator.num_processes
+    own = Path(script).name == "prevmatch" or script.endswith("prevmatch/cli.py")
+    if own and processes == 1:
+        return shlex.join(["prevmatch", *words])
+    if not script.endswith(".py") and not own:
+        return ""
     several = ["--num_processes", str(processes)] if processes > 1 else []
-    return shlex.join(["accelerate", "launch", *several, *sys.argv])
+    return shlex.join(["accelerate", "launch", *several, *(["-m", "prevmatch.cli"] if own else [script]), *words])
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
     """Machine, libraries and code version."""
     device = accelerator.device
-    packages = ("prevmatch", "torch", "accelerate", "timm", "datasets")
+    packages = ("torch", "accelerate", "timm", "datasets")
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": platform.processor() or platform.machine(),
@@ -160,24 +165,7 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
         "processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
         "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-        "commit": _commit(),
+        "prevmatch": __version__,
+        **{name: version(name) for name in packages},
+        "commit": commit(),
     }
-
-
-def _version(package: str) -> str:
-    """Its version; empty where it runs from a checkout that was not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _commit() -> str:
-    """Commit of the code, marked if the tree has changes; empty outside a git checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from prevmatch.config import TrainConfig, material
+from prevmatch.data.fingerprints import fingerprint
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import CheckpointError, ConfigError, Stopped
 from prevmatch.run import checkpoint
@@ -40,8 +41,7 @@ class Keeper:
         self.own_data = data.source.pixels is not None
         self.identity = {
             "config": config.to_json(),
-            "data": _fingerprint(data.source.class_names, data.labelled["id"][:], data.val["id"][:]),
-            "unlabelled": _fingerprint(data.unlabelled["id"][:]),
+            "data": _identity(data, accelerator),
             "processes": accelerator.num_processes,
         }
         self.writer = ThreadPoolExecutor(1)
@@ -128,14 +128,20 @@ class Keeper:
         saved = checkpoint.read_state(found)
         state = TrainState.from_json(saved["state"])
         now, then = material(self.identity["config"]), material(saved["config"])
-        other_photos = saved.get("unlabelled") != self.identity["unlabelled"]
-        fitted = {"epoch_images"} if other_photos and self.own_data else set()
-        changed = [name for name in now if now[name] != then.get(name) and name not in fitted]
-        different = [f"{name}={now[name]} (was {then.get(name)})" for name in changed]
+        changed = [part for part, value in self.identity["data"].items() if saved["data"][part] != value]
+        other_photos = self.own_data and "unlabelled" in changed
+        fitted = {"epoch_images"} if other_photos else set()
+        others = [name for name in now if now[name] != then.get(name) and name not in fitted]
+        different = [f"{name}={now[name]} (was {then.get(name)})" for name in others]
         if different:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
-        if saved["data"] != self.identity["data"] or (other_photos and not self.own_data):
+        if "names" in changed:
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")
+        if changed := [part for part in changed if not (other_photos and part == "unlabelled")]:
+            raise ConfigError(
+                f"{found} was made with other files: some of the {' and '.join(changed)} images, or their masks, have "
+                "changed since; restore them, or start anew with --overwrite_output_dir"
+            )
         checkpoint.restore(found, self.networks, self.memory, rank=self.accelerator.process_index)
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
@@ -185,5 +191,15 @@ class Keeper:
         return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
 
 
-def _fingerprint(*ids: Sequence[str]) -> str:
-    return hashlib.sha256(repr(ids).encode()).hexdigest()
+def _identity(data: TrainingData, accelerator: Accelerator) -> dict[str, str]:
+    """What must be equal for a run to go on: the names of all images, and fingerprints of what they hold.
+
+    Own data may have other unlabelled images, whose fingerprint tells that.
+    """
+    parts = {"labelled": data.labelled, "unlabelled": data.unlabelled, "validation": data.val}
+    told = [rows for part, rows in parts.items() if data.source.pixels is None or part != "unlabelled"]
+    names = [data.source.class_names, *(rows["id"][:] for rows in told)]
+    identity: dict[str, str] = {"names": hashlib.sha256(repr(names).encode()).hexdigest()}
+    if accelerator.is_main_process:
+        identity |= {part: fingerprint(rows) for part, rows in parts.items()}
+    return broadcast_object_list([identity])[0]

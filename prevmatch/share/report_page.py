@@ -161,6 +161,6 @@ def read_json(path: Path) -> dict:
     """The object in a file; empty where it is missing or torn."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import mean
+from typing import get_args
 
-from prevmatch.config import ALL, TableConfig, full_name
+from prevmatch.config import ALL, MethodName, TableConfig, full_name
 from prevmatch.errors import ConfigError, TrainingError
 from prevmatch.studies.table import published_results, read_results, table
 from prevmatch.writing import write_text
@@ -105,7 +106,8 @@ def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
 def _with_published_axes(plan: TableConfig) -> TableConfig:
     known = published_results().get(plan.recipe.stem, {"encoders": (), "splits": ()})
     encoders = tuple(map(full_name, plan.encoders)) or tuple(known["encoders"])
-    return replace(plan, encoders=encoders, splits=plan.splits or tuple(known["splits"]))
+    methods = get_args(MethodName) if "all" in plan.methods else plan.methods
+    return replace(plan, methods=methods, encoders=encoders, splits=plan.splits or tuple(known["splits"]))
 
 
 def _cells(plan: TableConfig) -> Iterator[Cell]:

@@ -17,7 +17,10 @@ LABELS = {
     "prevmatch": "PrevMatch",
     "mean_teacher": "Mean Teacher",
     "augseg": "AugSeg",
+    "dual_teacher": "Dual Teacher",
+    "semivl": "SemiVL",
     "cps": "CPS",
+    "co_training": "Diverse Co-training",
     "unimatch_v2": "UniMatch V2",
 }
 BACKBONES = {
@@ -27,10 +30,11 @@ BACKBONES = {
     full_name("dinov2_small"): "DINOv2-S",
     full_name("dinov2_base"): "DINOv2-B",
     full_name("dinov2_large"): "DINOv2-L",
+    "vit_base_patch16_clip_224.openai": "CLIP-B/16",
 }
 
 AXES = {"method", "encoder", "split", "seed"}
-"""What runs of one table may differ in; with the encoder, a recipe may change all other settings."""
+"""What runs of one table may differ in; with method and encoder, a recipe may change all other settings."""
 
 
 @cache
@@ -44,14 +48,14 @@ def read_results(folder: Path) -> list[dict]:
 
     Raises ConfigError if the runs do not belong into one table, DataError if a file is damaged.
     """
-    results, first = [], dict[str, dict]()
+    results, first = [], dict[tuple[str, str], dict]()
     for path in sorted(folder.glob("*/result.json")):
         try:
             result = json.loads(path.read_text())
             settings = {k: v for k, v in material(result["config"]).items() if k not in AXES}
         except (ValueError, KeyError, OSError) as error:
             raise DataError(f"{path} is damaged ({type(error).__name__}); remove it to run it again") from error
-        like = first.setdefault(result["config"]["encoder"], settings)
+        like = first.setdefault((result["config"]["method"], result["config"]["encoder"]), settings)
         other = sorted(k for k, v in settings.items() if like.get(k) != v)
         if other:
             raise ConfigError(
@@ -72,34 +76,40 @@ def table(
     """
     known = published_results().get(recipe, {"rows": [], "notes": []})
     lines = [f"| method | backbone | mIoU % | {' | '.join(splits)} |", "|---|---|---|" + "---:|" * len(splits)]
+    shown: list[dict] = []
     for encoder in encoders:
         for method in methods:
             cells = [_runs(results, method, encoder, split) for split in splits]
-            lines += _rows(known["rows"], method, encoder, splits, cells, missing(method, encoder))
+            rows = _published(known["rows"], method, encoder, splits, cells)
+            lines += _rows(rows, method, encoder, splits, cells, missing(method, encoder))
             lines += _shares(results, method, encoder, splits)
-        if oracle := _runs(results, "supervised", encoder, ALL):
-            scores = _spread([run["final_miou"] for run in oracle])
-            backbone = BACKBONES.get(encoder, encoder)
-            lines.append(
-                f"| Labels of all images | {backbone} | ours, final epoch | {' | '.join([scores] * len(splits))} |"
-            )
-    others = [row for row in known["rows"] if row.get("method") not in methods or row.get("encoder") not in encoders]
-    for row in others:
+            lines += _published_shares(known, rows, splits)
+            shown += [row for row in rows if row]
+        lines += _oracle(known, results, encoder, splits)
+    for row in known["rows"]:
         values = [_number(row["miou"].get(split), row) for split in splits]
-        if any(values):
-            why = "published, not run" if "method" in row else "published, method not in this package"
+        if row not in shown and any(values):
+            why = "published, not run" if "method" in row else "published"
             lines.append(f"| {row['label']} | {row['backbone']} | {why} | {' | '.join(values)} |")
+            lines += _published_shares(known, [row if split in row["miou"] else None for split in splits], splits)
     return "\n".join([*lines, "", *(f"* {note}" for note in (*_notes(results), *known["notes"]))]) + "\n"
 
 
+def _published(
+    rows: list[dict], method: str, encoder: str, splits: Sequence[str], cells: list[list[dict]]
+) -> list[dict | None]:
+    """For each split the published row that belongs to one method with one encoder, frozen or not as in our runs."""
+    run: dict = next((run["config"] for runs in cells for run in runs), {})
+    kind = (method, encoder, run.get("freeze_encoder", False))
+    matches = [r for r in rows if (r.get("method"), r.get("encoder"), r.get("frozen", False)) == kind]
+    matches.sort(key=lambda r: r.get("crop") != run["crop_size"] if run else False)  # the same crop first
+    return [next((r for r in matches if split in r["miou"]), None) for split in splits]
+
+
 def _rows(
-    published: list[dict], method: str, encoder: str, splits: Sequence[str], cells: list[list[dict]], missing: str
+    rows: list[dict | None], method: str, encoder: str, splits: Sequence[str], cells: list[list[dict]], missing: str
 ) -> list[str]:
     """The lines of one method with one encoder: best epoch, final epoch, published, difference."""
-    crop = next((run["config"]["crop_size"] for runs in cells for run in runs), None)
-    matches = [r for r in published if r.get("method") == method and r.get("encoder") == encoder]
-    matches.sort(key=lambda r: r.get("crop") != crop if crop else False)  # the same crop first
-    rows = [next((r for r in matches if split in r["miou"]), None) for split in splits]
     best = [_spread([run["best_miou"] for run in runs]) if runs else missing for runs in cells]
     final = [_spread([run["final_miou"] for run in runs]) if runs else "" for runs in cells]
     name = f"| {LABELS.get(method, method)} | {BACKBONES.get(encoder, encoder)} |"
@@ -126,6 +136,28 @@ def _shares(results: Sequence[dict], method: str, encoder: str, splits: Sequence
     means = [[mean(run["final_miou"] for run in group) for group in pair] for pair in runs]
     shares = [f"{100 * (own - few) / (top - few):.0f} %" if top - few >= 1 else "no gap" for few, own in means]
     return [f"| | | share of the gap closed | {' | '.join(shares)} |"]
+
+
+def _oracle(known: dict, results: Sequence[dict], encoder: str, splits: Sequence[str]) -> list[str]:
+    """The lines of the labels of all images: ours and the published number, where there are any."""
+    runs, published = _runs(results, "supervised", encoder, ALL), known.get("oracle", {}).get(encoder)
+    own = _spread([run["final_miou"] for run in runs]) if runs else None
+    name = f"| Labels of all images | {BACKBONES.get(encoder, encoder)} |"
+    cells = (("ours, final epoch", own), ("published", published and f"{published:.1f}"))
+    return [f"{name} {what} | {' | '.join([value] * len(splits))} |" for what, value in cells if value]
+
+
+def _published_shares(known: dict, rows: Sequence[dict | None], splits: Sequence[str]) -> list[str]:
+    """The same share by the published numbers, where labels only and the labels of all images have one."""
+    shares = []
+    for row, split in zip(rows, splits, strict=True):
+        row = row or {}
+        few = next((r["miou"].get(split) for r in known["rows"] if (r.get("method"), r.get("encoder")) == (
+            "supervised", row.get("encoder"))), None)  # fmt: skip
+        top = known.get("oracle", {}).get(row.get("encoder"))
+        usable = few and top and row.get("method") != "supervised" and not row.get("frozen")
+        shares.append(f"{100 * (row['miou'][split] - few) / (top - few):.0f} %" if usable else "")
+    return [f"| | | published share of the gap closed | {' | '.join(shares)} |"] if any(shares) else []
 
 
 def _runs(results: Sequence[dict], method: str, encoder: str, split: str) -> list[dict]:

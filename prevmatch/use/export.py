@@ -35,13 +35,15 @@ class WithNormalization(nn.Module):
         return self.model(self.model.normalize(images))
 
 
-def export(model: Segmenter, format: ExportFormat, output: Path) -> float:
+def export(model: Segmenter, format: ExportFormat, output: Path, *, overwrite: bool = False) -> float:
     """Write the model, normalisation included, as a function of RGB images float32 (B, 3, H, W) in [0, 255] to logits.
 
     Batch, height and width stay free. Returns the largest difference of a logit from the model's, over several sizes.
-    Raises ConfigError if a package is missing, CheckpointError, leaving nothing behind, if the export fails, its
-    outputs differ or the file cannot be written.
+    Raises ConfigError if a package is missing or, without `overwrite`, the file is there; CheckpointError, leaving
+    nothing behind, if the export fails, its outputs differ or the file cannot be written.
     """
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} is there already; choose another --output, or add --overwrite")
     network = WithNormalization(model.cpu().float()).eval()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,14 @@
 """Class ids for images of any size, in bounded memory: scores stay small, and are enlarged a few classes at a time."""
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +24,7 @@ from prevmatch.data.walking import image_files
 from prevmatch.errors import DataError
 from prevmatch.evaluate import sliding_window
 from prevmatch.models.encoder import patch_size
+from prevmatch.progress import progress
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Size = tuple[int, int]
@@ -166,7 +170,9 @@ def _segment_batch(
             (1, model.config.num_classes, *shape) if probabilities else (1, *shape),
             dtype=torch.float32 if probabilities else torch.uint8,
         )
-        for outer, inner, place in _tiles(shape, limit):
+        tiles = list(_tiles(shape, limit))
+        what = f"{size[1]}×{size[0]} pixels"
+        for outer, inner, place in progress(tiles, total=len(tiles), desc=what, unit="tile", leave=False):
             tile = pixels[(..., *outer)]
             part = _answer(model, tile, (tile.shape[-2], tile.shape[-1]), config, probabilities)
             found[(..., *place)] = part[(..., *inner)].cpu()
@@ -288,9 +294,20 @@ def read_rgb(image: ImageLike) -> Image.Image:
             return as_rgb(upright(image))
         if isinstance(image, np.ndarray):
             return as_rgb(Image.fromarray(image))
-        with Image.open(image) as opened:
-            return as_rgb(upright(opened))  # decodes the file, so that a torn one is noticed here
+        if not S_ISREG(os.stat(image).st_mode):
+            raise DataError(f"{name} is no file but a folder, a pipe or a device; give image files")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(image) as opened:
+                return as_rgb(upright(opened))  # decodes the file, so that a torn one is noticed here
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels and is taken for a decompression bomb; "
+            "if it is yours, cut it into parts"
+        ) from None
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{name} cannot be read as an image ({type(error).__name__}); check the file") from None

@@ -1,55 +1,81 @@
 """Segmenting files and folders of any length: which files, what their maps are called, and writing those."""
 
+import hashlib
+import io
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import get_args
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from prevmatch.config import MapKind, PredictConfig
 from prevmatch.data.walking import IMAGE_SUFFIXES, Walk, walk
-from prevmatch.errors import DataError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.ownership import OwnFiles
 from prevmatch.progress import progress
 from prevmatch.share.pictures import overlay, palette_mask
 from prevmatch.use.predict import Picture, read_picture, read_rgb, segment
-from prevmatch.writing import write_picture
+
+LONGEST_NAME = 255
+"""Bytes that a file's name may have."""
 
 
 def find_inputs(inputs: Sequence[Path], output_dir: Path) -> dict[Path, str]:
     """The images that `inputs` (files, and folders with all below them) name, each once, and a name for its maps.
 
     Names are the shortest that differ for all of them: paths below the folder without suffix, with it, with the
-    folder's name in front, or whole paths. Maps that are already in output_dir are no images. Raises DataError if an
-    input does not exist or there is no image at all.
+    folder's name in front, or below the last folder that holds all images. Maps that were written to output_dir before
+    are no images. Raises DataError if an input does not exist or there is no image at all.
     """
-    found: dict[Path, tuple[Path, Path]] = {}
-    maps = {(output_dir / kind).resolve() for kind in get_args(MapKind)}
+    found: dict[str, tuple[Path, Path]] = {}
+    own = OwnFiles(output_dir.resolve())
     for given in inputs:
         if not given.exists():
             raise DataError(f"{given} does not exist; give images or folders of images")
-        walked = walk(given, without=maps) if given.is_dir() else Walk(given.parent, [given])
+        walked = walk(given) if given.is_dir() else Walk(given.parent, [given])
         for note in walked.notes():
             print(note)
         for path in walked.files:
-            found.setdefault(path.resolve(), (path, given if given.is_dir() else given.parent))
+            real = os.path.realpath(path)
+            if Path(real).is_relative_to(own.folder) and own.has(Path(real)):
+                continue
+            found.setdefault(real, (path, given if given.is_dir() else given.parent))
     if not found:
         raise DataError(f"no images ({', '.join(IMAGE_SUFFIXES)}) in {', '.join(map(str, inputs)) or 'nothing'}")
-    for name in (_stem, _name, _with_folder, _whole):
+    names: list[str] = []
+    for name in (_stem, _name, _with_folder):
         names = [name(path, root) for path, root in found.values()]
-        if len({text.casefold() for text in names}) == len(names):  # some file systems ignore case
+        if _fit_together(names):
             break
-    return dict(zip((path for path, _ in found.values()), names, strict=True))
+    else:
+        names = _from_common_folder(list(found))
+    return dict(zip((path for path, _ in found.values()), map(_short, names), strict=True))
 
 
 def predict_files(
-    model: Segmenter, files: dict[Path, str], output_dir: Path, kinds: Sequence[MapKind], config: PredictConfig
+    model: Segmenter,
+    files: dict[Path, str],
+    output_dir: Path,
+    kinds: Sequence[MapKind],
+    config: PredictConfig,
+    *,
+    overwrite: bool = False,
 ) -> list[str]:
     """Segment image files and write output_dir/KIND/NAME.png of each; returns a line for every file that failed.
 
-    Holds only a few images at a time. Raises DataError if a map cannot be written.
+    Holds only a few images at a time. Raises ConfigError before anything is written if a map would take the place of
+    an image that is to be segmented, or, without `overwrite`, of a file that this function did not write; DataError if
+    a map cannot be written.
     """
+    own = OwnFiles(output_dir, overwrite=overwrite)
+    outputs = [output_dir / kind / f"{name}.png" for kind in kinds for name in files.values()]
+    own.require(outputs)
+    images = set(map(os.path.realpath, files))
+    for path in outputs:
+        if os.path.realpath(path) in images:
+            raise ConfigError(f"{path} is to be segmented and would be replaced by a map; choose another output_dir")
     failures: list[str] = []
     order: list[tuple[Path, str]] = []
     bar = progress(total=len(files), desc="predict", unit="image")
@@ -69,7 +95,7 @@ def predict_files(
         for number, ids in segment(model, pictures(), config):
             path, name = order[number]
             for kind in kinds:
-                _write(output_dir / kind / f"{name}.png", _map(kind, path, ids, model))
+                _write(own, output_dir / kind / f"{name}.png", _map(kind, path, ids, model))
             bar.update()
     return failures
 
@@ -83,11 +109,20 @@ def _map(kind: MapKind, path: Path, ids: np.ndarray, model: Segmenter) -> Image.
     return overlay(rgb, ids, list(model.config.id2label.values()), model.config.palette)
 
 
-def _write(path: Path, picture: Image.Image) -> None:
+def _write(own: OwnFiles, path: Path, picture: Image.Image) -> None:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
     try:
-        write_picture(path, picture)
+        own.write(path, file.getvalue())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another output_dir") from error
+
+
+def _fit_together(names: Sequence[str]) -> bool:
+    """Whether each name has a file of its own, none of which stands where another one needs a folder."""
+    files = {f"{name}.png".casefold() for name in names}  # some file systems ignore case
+    folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
+    return len(files) == len(names) and not files & folders
 
 
 def _stem(path: Path, root: Path) -> str:
@@ -102,5 +137,27 @@ def _with_folder(path: Path, root: Path) -> str:
     return f"{root.resolve().name}/{_name(path, root)}"
 
 
-def _whole(path: Path, root: Path) -> str:
-    return path.resolve().relative_to(path.resolve().anchor).as_posix()
+def _from_common_folder(paths: Sequence[str]) -> list[str]:
+    """Paths below the last folder that holds all; where only case tells them apart, with the path's hash behind."""
+    try:
+        common = os.path.commonpath(paths)
+    except ValueError:  # on several drives
+        common = ""
+    names = [(Path(path).relative_to(common) if common else Path(*Path(path).parts[1:])).as_posix() for path in paths]
+    if _fit_together(names):
+        return names
+    return [f"{name}~{_hash(path)}" for name, path in zip(names, paths, strict=True)]
+
+
+def _short(name: str) -> str:
+    """A name whose last part is no longer than a file's name may be, `.png` included."""
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(f"{last}.png")) <= LONGEST_NAME:
+        return name
+    tail = f"~{_hash(name)}"
+    kept = os.fsencode(last)[: LONGEST_NAME - len(f"{tail}.png")].decode(errors="ignore")
+    return f"{folder}{slash}{kept}{tail}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]

@@ -1,6 +1,7 @@
 """Raw folder → self-contained data set."""
 
 import dataclasses
+import os
 
 import datasets
 import numpy as np
@@ -76,7 +77,7 @@ def test_interrupted_preparation_goes_on_and_repairs_a_torn_shard(job):
     contents = [path.read_bytes() for path in shards]
     shards[0].unlink()
     shards[1].write_bytes(contents[1][:100])
-    (job.output_dir / "data/.train-00002.tmp").write_text("torn")
+    (job.output_dir / "data/.train-00002-of-00003.parquet").write_text("torn")
     before = shards[2].stat().st_mtime_ns
     prepare(job)
     assert shards[2].stat().st_mtime_ns == before  # whole ones are not written again
@@ -89,6 +90,53 @@ def test_other_preparation_in_the_folder_is_refused(job):
     prepare(job)
     with pytest.raises(DataError, match="holds another preparation"):
         prepare(dataclasses.replace(job, decoded=True))
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_of_the_user_are_never_replaced_unasked(job):
+    (job.output_dir / "data").mkdir(parents=True)
+    (job.output_dir / "data/.gitignore").write_text("*.tmp")
+    (job.output_dir / "README.md").write_text("my notes")
+    before = contents(job.output_dir)
+    with pytest.raises(DataError, match=r"holds README\.md, which `prevmatch prepare` did not write"):
+        prepare(job)
+    assert contents(job.output_dir) == before
+    prepare(job, overwrite=True)
+    assert "6 training" in (job.output_dir / "README.md").read_text()
+    assert (job.output_dir / "data/.gitignore").read_text() == "*.tmp"
+    (job.output_dir / "README.md").write_text("licence: mit")
+    prepare(job)
+    assert (job.output_dir / "README.md").read_text() == "licence: mit"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"name": "web"}'])
+def test_marker_of_something_else_is_refused(job, content):
+    job.output_dir.mkdir()
+    (job.output_dir / "prepare.json").write_text(content)
+    with pytest.raises(DataError, match=r"that cannot be read|holds another preparation"):
+        prepare(job)
+
+
+def test_corrected_masks_are_noticed(job, tmp_path):
+    prepare(job)
+    prepare(job)
+    path = tmp_path / "raw/SegmentationClass/2007_000001.png"
+    before = path.stat()
+    mask = np.array(Image.open(path))
+    mask[mask == 2] = 3
+    corrected = Image.fromarray(mask)
+    corrected.putpalette(Image.open(path).getpalette())
+    corrected.save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(DataError, match=r"was prepared from images or masks that have changed since.*--overwrite"):
+        prepare(job)
+    prepare(job, overwrite=True)
+    prepared = load_source(DataConfig(dataset="pascal", data_dir=job.output_dir))
+    assert 3 in np.asarray(read_pair(prepared.train[1], prepared)[1])
 
 
 def test_unreadable_image_is_named_and_what_was_done_stays(job, tmp_path):

@@ -71,9 +71,7 @@ def test_near_copies_in_validation_are_a_warning(tmp_path):
     held_out = load(folder).val["id"][0]
     Image.open(folder / f"images/{held_out}.jpg").save(folder / "images/copy.jpg", quality=70)
     assert any(
-        note.startswith(
-            f"WARNING: 1 validation images look like training images, so scores flatter: '{held_out} ~ copy'"
-        )
+        note.startswith("WARNING: 1 validation images look like training images") and f"'{held_out} ~ copy'" in note
         for note in load(folder).source.notes
     )
 

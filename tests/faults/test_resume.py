@@ -8,6 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from faults.runs import finish, kill_all, killed_and_resumed, outcome, reached, start
+from prevmatch import Segmenter
+from prevmatch.config import SegmenterConfig
 from prevmatch.run.checkpoint import join
 from prevmatch.writing import write_manifest
 
@@ -148,6 +150,9 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
 VIT = {"encoder": "test_vit", "crop_size": 48, "optimizer": "adamw"}
 GUIDANCE = {
     "teacher": {"method": "unimatch_v2", "ema_decay": 0.9, "score": "ema", **VIT},
+    "temporary": {"method": "dual_teacher", "previous_guidance": True},
+    "students": {"method": "co_training", "co_encoders": ("test_convnext", "test_resnet.dct")},
+    "outside": {"method": "semivl", "outside_weight": 1.0, "outside_threshold": 0.2},
     "soup": {"method": "cps", "previous_guidance": True, "previous_ensemble": "weights"},
     "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True, **VIT,
                   "freeze_encoder": True},
@@ -157,12 +162,16 @@ GUIDANCE = {
 @pytest.mark.parametrize("kind", GUIDANCE)
 def test_every_guide_goes_on_bit_identical(tmp_path, kind):
     """Killed within an epoch, after a checkpoint in the middle of it."""
-    folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    folder, undisturbed, settings = tmp_path / "run", tmp_path / "undisturbed", GUIDANCE[kind]
+    if kind == "outside":
+        model = Segmenter(SegmenterConfig(encoder="test_resnet", num_classes=5, decoder_channels=8))
+        model.save_pretrained(tmp_path / "model")
+        settings = settings | {"outside_model": str(tmp_path / "model")}
     before = KILL.format(place=PLACES["step"], mark=str(tmp_path / "killed"))
-    assert finish(folder, before=before, **GUIDANCE[kind]) == -signal.SIGKILL
-    assert finish(folder, before=before, **GUIDANCE[kind]) == 0
+    assert finish(folder, before=before, **settings) == -signal.SIGKILL
+    assert finish(folder, before=before, **settings) == 0
     assert "resumed after step" in (tmp_path / "run.log").read_text()
-    assert finish(undisturbed, **GUIDANCE[kind]) == 0
+    assert finish(undisturbed, **settings) == 0
     assert outcome(folder) == outcome(undisturbed)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from prevmatch import Segmenter, train
 from prevmatch.errors import ConfigError
+from prevmatch.ownership import OwnFiles
 from prevmatch.share.space import write_space
 from prevmatch.writing import write_text
 
@@ -233,12 +234,38 @@ def test_space_runs_without_gradio_installed_and_segments(hub, client, run, tmp_
 
 def test_space_replaces_an_earlier_one_and_nothing_else(run, tmp_path):
     space = write_space("me/x", tmp_path / "space")
+    (space / ".git").mkdir()
+    (space / "notes.txt").write_text("mine")
     assert 'MODEL = "me/y"' in (write_space("me/y", space) / "app.py").read_text()
+    assert (space / ".git").is_dir()
+    assert (space / "notes.txt").read_text() == "mine"
     before = checksums(run)
     for folder in (run, run / "config.json"):
-        with pytest.raises(ConfigError, match="is not replaced; choose another --output_dir"):
+        with pytest.raises(ConfigError, match="choose another --output_dir"):
             write_space("me/x", folder)
     assert checksums(run) == before
+
+
+def test_space_never_replaces_an_app_of_the_users_own(tmp_path):
+    space = write_space("me/x", tmp_path / "space")
+    (space / "app.py").write_text("my own")
+    with pytest.raises(ConfigError, match=r"app\.py is there and was not written"):
+        write_space("me/y", space)
+    project = tmp_path / "project"
+    (project / "prevmatch").mkdir(parents=True)
+    (project / "app.py").write_text("my project")
+    with pytest.raises(ConfigError, match="holds other things than a Space"):
+        write_space("me/x", project)
+    assert (project / "app.py").read_text() == (space / "app.py").read_text().replace("own", "project")
+    write_space("me/y", space, overwrite=True)
+    assert 'MODEL = "me/y"' in (space / "app.py").read_text()
+
+
+def test_space_has_no_modules_that_there_are_no_more(tmp_path, monkeypatch):
+    space = write_space("me/x", tmp_path / "space")
+    OwnFiles(space).write(space / "prevmatch/of_an_earlier_version.py", b"")
+    write_space("me/x", space)
+    assert not (space / "prevmatch/of_an_earlier_version.py").exists()
 
 
 def test_app_is_built_of_gradio_parts_that_it_imports_only_as_a_program(monkeypatch):

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -161,14 +163,99 @@ def test_dtype_and_device_are_honoured(model, saved):
         Segmenter.from_pretrained(saved, device="nonsense")
 
 
-def test_saving_never_replaces_a_folder_of_other_things(model, tmp_path):
-    (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(CheckpointError, match="holds other files"):
+def test_saving_leaves_everything_else_in_the_folder(model, tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/HEAD").write_text("ref")
+    (tmp_path / "README.md").write_text("all of it")
+    for _ in range(2):
         model.save_pretrained(tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".git", "README.md", "config.json", "model.safetensors", "preprocessor_config.json"
+        ]  # fmt: skip
+        assert (tmp_path / ".git/HEAD").read_text() == "ref"
+        assert (tmp_path / "README.md").read_text() == "all of it"
+    assert torch.equal(Segmenter.from_pretrained(tmp_path).decoder.classifier.bias, model.decoder.classifier.bias)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"encoder": "resnet50", "epochs": 3}', '{"model_type": "bert"}', None]
+)
+def test_saving_never_replaces_files_of_something_else(model, tmp_path, content):
+    name = "config.json" if content else "model.safetensors"
+    (tmp_path / name).write_text(content or "weights of another library")
+    with pytest.raises(CheckpointError, match=rf"{name} is of something else; choose another folder"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / name).read_text() == (content or "weights of another library")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_folder_that_cannot_be_made_is_named(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot be written"):
         model.save_pretrained(tmp_path / "file" / "model")
+
+
+def test_here_and_linked_folders_can_be_saved_into(model, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / "disk")
+    for folder in (".", tmp_path / "link"):
+        for _ in range(2):
+            model.save_pretrained(folder)
+            assert len(list((tmp_path / "disk").iterdir())) == 3
+            Segmenter.from_pretrained(folder)
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.fixture
+def other():
+    """A model of other class names and weights."""
+    torch.manual_seed(1)
+    return Segmenter(dataclasses.replace(CONFIG, class_names=("x", "y", "z"))).eval()
+
+
+def same_model(one, two):
+    return one.config == two.config and torch.equal(one.decoder.classifier.weight, two.decoder.classifier.weight)
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("how", ["killed", "refused"])
+def test_save_that_ends_at_any_rename_leaves_the_earlier_model_or_the_new_one(
+    model, other, saved, monkeypatch, how, at
+):
+    """A kill is an exception that nothing handles and after which no rename or removal happens."""
+    renames, real = [], {name: getattr(os, name) for name in ("rename", "replace")}
+    removals = {name: getattr(os, name) for name in ("unlink", "rmdir", "remove")}
+    ended = []
+
+    def failing(name):
+        def rename(*args, **kwargs):
+            renames.append(name)
+            if ended or len(renames) == at + 1:
+                ended.extend(["killed"] * (how == "killed"))
+                raise KeyboardInterrupt if how == "killed" else OSError(5, "Input/output error")
+            return real[name](*args, **kwargs)
+
+        return rename
+
+    def removing(name):
+        return lambda *args, **kwargs: None if ended else removals[name](*args, **kwargs)
+
+    for name in real:
+        monkeypatch.setattr(os, name, failing(name))
+    for name in removals:
+        monkeypatch.setattr(os, name, removing(name))
+    with contextlib.suppress(KeyboardInterrupt, CheckpointError):
+        other.save_pretrained(saved)
+        assert at >= 4  # the folder of all files, and each of the three
+    monkeypatch.undo()
+    loaded = Segmenter.from_pretrained(saved)
+    assert same_model(loaded, model) or same_model(loaded, other)
+    if how == "refused" and at < 2:
+        assert same_model(loaded, model)
+    other.save_pretrained(saved)
+    assert same_model(Segmenter.from_pretrained(saved), other)
+    assert len(list(saved.iterdir())) == 3
 
 
 def test_interrupted_save_leaves_the_earlier_model(model, saved, monkeypatch):

@@ -4,11 +4,12 @@ import json
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from test_table import result
 
-from prevmatch.config import TableConfig
+from prevmatch.config import MethodName, TableConfig
 from prevmatch.errors import ConfigError, TrainingError
 from prevmatch.studies.reproduce import reproduce
 
@@ -93,6 +94,21 @@ def test_failed_run_stops_and_keeps_what_was_done(tmp_path, started, monkeypatch
     with pytest.raises(TrainingError, match="supervised-seed1 ended with status 1"):
         reproduce(plan(tmp_path, seeds=(0, 1)))
     assert "70.0 (n=1)" in (tmp_path / "TABLE.md").read_text()
+
+
+def test_all_methods_can_be_asked_for_and_the_oracle(tmp_path, started):
+    text = reproduce(plan(tmp_path, methods=("all",), seeds=(0,), oracle=True))
+    runs = [dict(pairwise(command)) for command in started]
+    assert [run["--method"] for run in runs] == [*get_args(MethodName), "supervised"]
+    assert runs[-1]["--split"] == "all"
+    assert all(f"| {label} |" in text for label in ("Dual Teacher", "SemiVL", "Diverse Co-training", "CPS"))
+
+
+def test_make_passes_on_what_is_asked_for():
+    command = ["make", "--dry-run", "reproduce-table", "RECIPE=coco", "METHODS=all", "ORACLE=1", "SEEDS=0 1"]
+    done = subprocess.run(command, cwd=RECIPES.parent, capture_output=True, text=True)
+    said = " ".join(done.stdout.replace("\\", " ").split())
+    assert "table --recipe recipes/coco.py --results_dir results --methods all --seeds 0 1 --oracle" in said
 
 
 def test_unknown_recipe_is_named(tmp_path):

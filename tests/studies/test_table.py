@@ -1,12 +1,13 @@
 """Results → the published layout."""
 
 import json
+from typing import get_args
 
 import pytest
 
-from prevmatch.config import TrainConfig, full_name
+from prevmatch.config import MethodName, TrainConfig, full_name
 from prevmatch.errors import ConfigError, DataError
-from prevmatch.studies.table import published_results, read_results, table
+from prevmatch.studies.table import BACKBONES, published_results, read_results, table
 
 R50 = "resnet50s"
 
@@ -64,6 +65,7 @@ def test_rows_of_other_methods_are_shown_as_published_and_discrepancies_are_note
     assert "no data: give DATA_DIR" in text
     assert row_of(text, "UniMatch V2", "published, not run", "DINOv2-B") == ["86.3"]
     assert row_of(text, "UniMatch", "published, not run") == ["71.9"]
+    assert row_of(text, "CorrMatch, output stride 8", "published", "R101") == ["76.4"]
     assert "chosen on the validation images" in text
     assert "trained at crop 513, the R101 row at 321" in text
 
@@ -75,13 +77,58 @@ def test_recipe_without_published_table_has_only_ours():
 
 
 def test_published_tables_are_complete():
-    for name, splits in (("pascal", 5), ("cityscapes", 4)):
+    own = ("supervised", "unimatch", "prevmatch")
+    for name, splits, methods in (
+        ("pascal", 5, own), ("cityscapes", 4, own), ("ade20k", 4, ("supervised", "unimatch_v2")),
+        ("coco", 5, ("supervised", "unimatch_v2")),
+    ):  # fmt: skip
         known = published_results()[name]
-        for method in ("supervised", "unimatch", "prevmatch"):
+        for method in methods:
             for encoder in known["encoders"]:
                 rows = [r for r in known["rows"] if (r.get("method"), r.get("encoder")) == (method, encoder)]
                 assert any(set(known["splits"]) <= set(r["miou"]) for r in rows), (name, method, encoder)
         assert len(known["splits"]) == splits
+
+
+def test_every_published_row_is_of_known_names_and_every_mark_is_explained():
+    for name, known in published_results().items():
+        for row in known["rows"]:
+            assert row.get("method", "supervised") in get_args(MethodName), row
+            assert ("method" in row) == ("encoder" in row), row
+            assert row["backbone"] == BACKBONES[row["encoder"]] if "encoder" in row else row["backbone"]
+            assert all(20 < value < 95 for value in row["miou"].values())
+            for mark in row.get("mark", "").split(", ") if "mark" in row else ():
+                assert any(note.startswith(f"{mark}: ") for note in known["notes"]), (name, mark)
+        frozen = [row["backbone"] for row in known["rows"] if row.get("frozen")]
+        assert frozen == ["DINOv2-S", "DINOv2-B"]
+
+
+def test_a_best_seed_is_marked():
+    text = table("pascal", [], ["prevmatch"], [R50], ["183"], reason)
+    assert row_of(text, "CW-BASS v2", "published", "DINOv2-B") == ["87.4 (s)"]
+    assert "* s: the best of several seeds" in text
+
+
+def test_runs_over_a_frozen_encoder_are_held_against_published_ones_that_are_too():
+    vit = full_name("dinov2_small")
+    for frozen, published, other in ((True, "81.8", "79.0"), (False, "79.0", "81.8")):
+        run = result("unimatch_v2", vit, best=80.0, freeze_encoder=frozen)
+        text = table("pascal", [run], ["unimatch_v2"], [vit], ["92"], reason)
+        assert row_of(text, "UniMatch V2", "published", "DINOv2-S") == [published]
+        label = "UniMatch V2" if frozen else "UniMatch V2, encoder frozen"
+        assert f"| {label} | DINOv2-S | published, not run | {other} |" in text
+
+
+def test_published_shares_of_the_gap():
+    """(method − labels only) / (all labels − labels only)."""
+    vit = full_name("dinov2_base")
+    text = table("coco", [], ["supervised", "unimatch_v2"], [vit], ["1_512", "1_32"], reason)
+    assert row_of(text, "UniMatch V2", "published share of the gap closed", "DINOv2-B") == ["38 %", "55 %"]
+    assert row_of(text, "Labels of all images", "published", "DINOv2-B") == ["66.4", "66.4"]
+    after = text.partition("| Labels of all images |")[2]
+    assert row_of(after, "UniMatch", "published share of the gap closed", "DINOv2-B") == ["29 %", ""]
+    text = table("pascal", [], ["supervised", "unimatch_v2"], [vit], ["92"], reason)
+    assert "share of the gap" not in text  # no number is published for the labels of all images
 
 
 def test_runs_of_other_settings_do_not_mix(tmp_path):
@@ -90,6 +137,15 @@ def test_runs_of_other_settings_do_not_mix(tmp_path):
     assert len(read_results(tmp_path)) == 2
     save(tmp_path, "c", result(epochs=3))
     with pytest.raises(ConfigError, match=r"c was run with epochs=3, other runs in .* with 80"):
+        read_results(tmp_path)
+
+
+def test_another_method_brings_settings_of_its_own(tmp_path):
+    save(tmp_path, "a", result())
+    save(tmp_path, "b", result("augseg", crop_size=513, total_batch_size=16))
+    assert len(read_results(tmp_path)) == 2
+    save(tmp_path, "c", result("augseg", seed=1))
+    with pytest.raises(ConfigError, match=r"c was run with crop_size=321, other runs in .* with 513"):
         read_results(tmp_path)
 
 

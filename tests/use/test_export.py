@@ -81,3 +81,12 @@ def test_missing_package_and_folder_that_cannot_be_written_are_named(model, tmp_
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot be written"):
         export(model, "torchscript", tmp_path / "file" / "model.pt")
+
+
+def test_file_that_is_there_is_not_replaced_unasked(model, tmp_path):
+    (tmp_path / "photo.jpg").write_text("holiday")
+    with pytest.raises(ConfigError, match=r"photo\.jpg is there already; .* --overwrite"):
+        export(model, "torchscript", tmp_path / "photo.jpg")
+    assert (tmp_path / "photo.jpg").read_text() == "holiday"
+    export(model, "torchscript", tmp_path / "photo.jpg", overwrite=True)
+    assert torch.jit.load(tmp_path / "photo.jpg")

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.colours import RGB
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
@@ -59,7 +60,7 @@ def read(folder: Path) -> Found | None:
                 boxes += shape.tag == "box"
                 shapes.append((IGNORE_INDEX if shape.tag == "box" else ids[shape.get("label", "")], outline))
         if len(entry):
-            masks[photo] = cell(size, shapes)
+            masks[photo] = cell(size, shapes, path)
     missing = [name for name, photo in photo_of.items() if photo is None]
     return Found(
         parts=in_parts(images, masks, lambda name: subsets.get(name) or part_in(name)),
@@ -98,6 +99,7 @@ def _outline(shape: ElementTree.Element, size: tuple[int, int], path: Path) -> O
 
 def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> Outline:
     """Run lengths along the rows of a box, as those of the whole image."""
+    image_size(size[1], size[0])
     left, top, width, height = (int(shape.attrib[name]) for name in ("left", "top", "width", "height"))
     lengths = [int(value) for value in shape.attrib["rle"].split(",")]
     pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)

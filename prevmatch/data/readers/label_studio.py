@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
 from prevmatch.data.palettes import voc_colours
@@ -58,7 +59,7 @@ def read(folder: Path) -> Found | None:
         name: cell(size, [
             (IGNORE_INDEX if is_box else ids[label], outline)
             for label, outline, is_box in sorted(shapes, key=lambda shape: not shape[2])
-        ])
+        ], path)
         for name, (size, shapes) in drawn.items()
     }  # fmt: skip
     return Found(
@@ -132,6 +133,9 @@ def _brush(packed: list[int], size: tuple[int, int]) -> np.ndarray:
         return int("".join(map(str, bits[place - count : place])) or "0", 2)
 
     total, width = take(32), take(5) + 1
+    image_size(size[1], size[0])
+    if total != 4 * size[0] * size[1]:
+        raise ValueError(f"a brush stroke of {total} values for an image of {size[0]}×{size[1]}")
     lengths = [take(4) + 1 for _ in range(4)]
     values = np.zeros(total, dtype=np.uint8)
     done = 0

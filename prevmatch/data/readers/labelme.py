@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.outlines import Outline, box, cell, class_ids, ellipse, polygon, run_lengths
 from prevmatch.data.palettes import voc_colours
@@ -32,14 +33,15 @@ def read(folder: Path) -> Found | None:
             raise DataError(f"{path} is a second labelme file for the photo {name!r}; keep one")
         shapes, other = _shapes(content, path)
         lines += other
-        drawn[name] = (int(content["imageWidth"]), int(content["imageHeight"])), shapes
+        drawn[name] = (content["imageWidth"], content["imageHeight"]), shapes
     listed = find_class_list(folder)
     used = sorted({label for _, shapes in drawn.values() for label, _ in shapes})
     names, ids = class_ids(read_class_names(listed) if listed else used)
     if strange := [label for label in used if label not in ids]:
         raise DataError(f"{listed} does not name the label {strange[0]!r}; add it, or remove the list")
     masks = {
-        name: cell(size, [(ids[label], shape) for label, shape in shapes]) for name, (size, shapes) in drawn.items()
+        name: cell(size, [(ids[label], shape) for label, shape in shapes], folder)
+        for name, (size, shapes) in drawn.items()
     }
     return Found(
         parts=in_parts(images, masks),
@@ -74,6 +76,7 @@ def _shapes(content: dict, path: Path) -> tuple[Shapes, int]:
     """Labels and outlines, and how many shapes have no area."""
     shapes: Shapes = []
     try:
+        image_size(content["imageHeight"], content["imageWidth"])
         for shape in content["shapes"]:
             points = [(float(x), float(y)) for x, y in shape["points"]]
             match shape.get("shape_type") or "polygon":

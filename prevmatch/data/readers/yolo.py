@@ -41,7 +41,9 @@ def read(folder: Path) -> Found | None:
             size = _upright_size(path)
             shapes = sorted(lines[path], key=lambda shape: not shape[2])  # what is ignored lies below
             masks[name] = cell(
-                size, [(IGNORE_INDEX if b else ids[given[label]], _scaled(o, size)) for label, o, b in shapes]
+                size,
+                [(IGNORE_INDEX if b else ids[given[label]], _scaled(o, size)) for label, o, b in shapes],
+                texts[path],
             )
     return Found(
         parts=in_parts(images, masks),

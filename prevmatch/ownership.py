@@ -1,0 +1,67 @@
+"""Which files in a user's folder are ours: noted as they are written, so that nothing else is ever overwritten."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from prevmatch.errors import ConfigError
+from prevmatch.writing import write_bytes
+
+NOTES = ".prevmatch-files"
+"""A line [name, sha256] for every file written into the folder, in the order of writing."""
+
+
+class OwnFiles:
+    """The files that earlier and this command wrote into a folder; one that was changed since is the user's."""
+
+    def __init__(self, folder: Path, *, overwrite: bool = False):
+        self.folder, self.overwrite = folder, overwrite
+        self.noted: set[tuple[str, str]] = set()
+        try:
+            lines = (folder / NOTES).read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            return
+        for line in lines:
+            try:
+                name, digest = json.loads(line)
+                if ".." not in Path(name).parts and not Path(name).is_absolute():
+                    self.noted.add((name, str(digest)))
+            except (ValueError, TypeError, RecursionError):  # torn when a process was killed
+                continue
+
+    @property
+    def names(self) -> set[str]:
+        """The names, relative to the folder, of all that was ever written."""
+        return {name for name, _ in self.noted}
+
+    def has(self, path: Path) -> bool:
+        """Whether a file was written by us and is as it was."""
+        return path.is_file() and (self._name(path), _digest(path.read_bytes())) in self.noted
+
+    def require(self, paths: Iterable[Path]) -> None:
+        """Raise ConfigError if one of these paths is there, was not written by us, and is not to be overwritten."""
+        foreign = [] if self.overwrite else [path for path in paths if path.exists() and not self.has(path)]
+        if foreign:
+            more = f", like {len(foreign) - 1} more files" if len(foreign) > 1 else ""
+            raise ConfigError(
+                f"{foreign[0]} is there and was not written by this command{more}; choose another output_dir, or add "
+                "--overwrite"
+            )
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file in one move, into folders made as needed; raises OSError."""
+        entry = (self._name(path), _digest(content))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry not in self.noted:
+            with (self.folder / NOTES).open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.noted.add(entry)
+        write_bytes(path, content, flush=False)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
