@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,12 +40,23 @@ def parse_recipe(
     """
     parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
     config = parse(default=default)
+    config = _planned(config, default)
     variant = (variants or {}).get("dinov2" if "dinov2" in config.encoder else config.method)
     if variant is None:
         return config
     other = parse(default=variant)
     kinds = ["vit" in full_name(each.encoder) for each in (other, variant)]
     return other if kinds[0] == kinds[1] else config
+
+
+def _planned(config: TrainConfig, default: TrainConfig) -> TrainConfig:
+    """The settings with those of a plan, if they name one, where they are as in the recipe."""
+    if config.plan is None:
+        return config
+    from prevmatch.run.plan import read_plan
+
+    plan = read_plan(Path(config.plan))
+    return replace(config, **{name: v for name, v in plan.items() if getattr(config, name) == getattr(default, name)})
 
 
 def run_recipe(
@@ -89,7 +100,7 @@ def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
     Args:
         config: All settings.
     """
-    _train_and_tell(config)
+    _train_and_tell(_planned(config, OWN_DATA))
 
 
 def compare(
@@ -113,9 +124,7 @@ def prepare(
     /,
     *,
     output_dir: Path,
-    data_dir: Path | None = None,
-    splits_dir: str | None = None,
-    mask_colours: str | None = None,
+    data: tyro.conf.OmitArgPrefixes[DataConfig],
     decoded: bool = False,
     allow_incomplete: bool = False,
     rows_per_shard: int = 0,
@@ -127,9 +136,7 @@ def prepare(
     Args:
         name: Which data set.
         output_dir: Where it goes; an interrupted preparation goes on.
-        data_dir: The raw folder.
-        splits_dir: Folder or mirror of the published lists (Pascal needs them to know its images).
-        mask_colours: What the colours of RGB masks mean: voc, cityscapes, or a file.
+        data: Where the raw folder is and how it is read; Pascal needs the published lists to know its images.
         decoded: Store pixels instead of compressed files: more space, nearly no decoding.
         allow_incomplete: Accept other image counts than the published ones.
         rows_per_shard: Images per parquet file; 0 makes files of about 400 MB.
@@ -137,12 +144,12 @@ def prepare(
         push_to_hub: Also upload it to this Hub data set (USER/NAME), private if it is new.
     """
     from prevmatch.data.from_settings import load_source
+    from prevmatch.data.gate import class_table
     from prevmatch.data.prepare import COUNTS, Preparation, check_counts, push
     from prevmatch.data.prepare import prepare as write
 
-    config = DataConfig(dataset=name, data_dir=data_dir, splits_dir=splits_dir, mask_colours=mask_colours)
-    source = load_source(config)
-    for note in source.notes:
+    source = load_source(replace(data, dataset=name))
+    for note in (*source.notes, *class_table(source)):
         print(note)
     if name in COUNTS and not allow_incomplete:
         check_counts(source, name)
@@ -151,6 +158,25 @@ def prepare(
     print(f"{len(source.train)} training and {len(source.val)} validation images in {output_dir}")
     if push_to_hub is not None:
         print(push(output_dir, push_to_hub))
+
+
+def check(
+    folder: tyro.conf.Positional[Path],
+    /,
+    *,
+    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA,
+) -> None:
+    """Look at your own data before training: what is found, classes and their shares, near copies, the settings that
+    training will have and why, and how long it takes here. Writes check.html and plan.json to output_dir.
+
+    Args:
+        folder: The data: a folder, an export of a labelling tool, or a zip of one.
+        settings: Those of training.
+    """
+    from prevmatch.use.check import check as look
+
+    page, plan = look(replace(settings, data_dir=folder))
+    print(f"photos under their masks: {page}\nsettings, to be edited and given back with --plan: {plan}")
 
 
 def convert(file: tyro.conf.Positional[Path], /, *, output_dir: Path) -> None:
@@ -341,8 +367,8 @@ def main() -> None:
         print(f"prevmatch {__version__}")
         return
     commands: dict[str, Callable[..., Any]] = {
-        "train": train, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push, "export": export,
-        "convert": convert, "table": table, "compare": compare, "report": report,
+        "train": train, "check": check, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push,
+        "export": export, "convert": convert, "table": table, "compare": compare, "report": report,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

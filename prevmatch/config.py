@@ -178,9 +178,15 @@ class PlaceConfig(Part):
     max_image_pixels: int = 178_956_970
     """Larger image files are refused as decompression bombs (Pillow's limit); raise it for images that are yours."""
 
+    unreadable_share: float = 0.05
+    """Unlabelled photos of custom data that cannot be read are left out, at most this share of them."""
+    strict: bool = False
+    """Refuse custom data with any photo that cannot be read."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "max_image_pixels")
+        _share(self, "unreadable_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +207,13 @@ class DataConfig(PlaceConfig):
     """Grey masks are two classes: values from this one on are the foreground (128 for soft edges); None: ids."""
     mask_255: Literal["auto", "ignored"] = "auto"
     """What 255 means in grey masks that hold nothing else but 0: the foreground if all do so, or pixels to ignore."""
+    mask_path: str | None = None
+    """Where the mask of a photo of custom data lies: {folder} is the photo's folder below data_dir, {stem} its name
+    without suffix, as in `{folder}/{stem}_mask.png`."""
+    merge_classes: tuple[str, ...] = ()
+    """Classes of custom data that become one, such as `car,truck=vehicle`."""
+    ignore_classes: tuple[str, ...] = ()
+    """Classes of custom data whose pixels do not count, such as `unlabelled`, or `class_0` for the value 0."""
     allow_absent_classes: bool = False
     """Train although some class of the list has no pixel in any mask."""
     train_parts: tuple[str, ...] = ()
@@ -414,6 +427,8 @@ class RunConfig(Part):
 
     output_dir: Path = Path("outputs/run")
     """Where the run writes config.json, metrics.jsonl, result.json, best/ and checkpoints/."""
+    plan: str | None = None
+    """A plan.json of `prevmatch check`, edited or not: its settings hold where the command line names no other."""
     overwrite_output_dir: bool = False
     """Replace an earlier run in output_dir instead of refusing."""
     resume: bool = False

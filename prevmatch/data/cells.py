@@ -22,10 +22,11 @@ def where(row: dict, column: str) -> str:
     return f"{Path(path)} (id {row['id']!r})" if path else f"the {column} of id {row['id']!r}"
 
 
-def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Image:
+def open_cell(row: dict, column: str, *, header_only: bool = False, small: int | None = None) -> Image.Image:
     """Decode a row's image or mask as it is stored; DataError, naming file and id, if that cannot be done.
 
-    `info["raw_mode"]` tells how the file holds its pixels, which Pillow forgets once they are decoded.
+    Of a JPEG `small` decodes quickly a smaller picture with sides of at least so many pixels. `info["raw_mode"]` tells
+    how the file holds its pixels, which Pillow forgets once they are decoded.
     """
     cell = row[column]
     if cell is None:
@@ -34,6 +35,8 @@ def open_cell(row: dict, column: str, *, header_only: bool = False) -> Image.Ima
         image = Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
         arguments = image.tile[0][3] if image.tile else ()
         raw_mode = arguments if isinstance(arguments, str) else next(iter(arguments or ()), "")
+        if small is not None:
+            image.draft(None, (small, small))
         raw_mode, scrambled = str(raw_mode), _is_scrambled(image)
         if not header_only:  # which tells size and mode
             image.load()

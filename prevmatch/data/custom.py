@@ -16,10 +16,12 @@ from prevmatch.data.found import Found
 from prevmatch.data.layouts import find
 from prevmatch.data.lists import first_five
 from prevmatch.data.meaning import understand
+from prevmatch.data.merging import merge
 from prevmatch.data.parts import divide
 from prevmatch.data.sources import Source
 from prevmatch.data.splits import draw, has_mask
 from prevmatch.data.survey import orientation, photo_bits
+from prevmatch.data.verify import Seen, alike, see
 from prevmatch.errors import ConfigError, DataError
 
 
@@ -45,16 +47,21 @@ def with_notes(error: DataError, notes: Iterable[str]) -> DataError:
 def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Source:
     pool, val, told = divide(found.parts, config)
     found.notes += told
+    looks = {} if known else _look(pool, val)
+    pool, told = _readable(pool, looks, config)
+    found.notes += told
     masked = np.flatnonzero(has_mask(pool))
     if not len(masked) and (val is None or not known):
         raise DataError("no image has a mask; label some of the images first")
     every = pool.select(masked) if val is None else datasets.concatenate_datasets([pool.select(masked), val])
-    source, counts = understand(found, every, config, known)
+    named = () if config.merge_classes or config.ignore_classes else known  # those are the names after merging
+    source, counts = understand(found, every, config, named)
     if found.tagged and not tables.tags_agree(every, counts):
         found.notes.append("the column classes has tags of the images, not the classes in their masks; it is not used")
         found = dataclasses.replace(found, class_names=(), palette=(), tagged=False)
         (pool, val, every) = (rows and rows.remove_columns("classes") for rows in (pool, val, every))
-        source, counts = understand(found, every, config, known)
+        source, counts = understand(found, every, config, named)
+    source, counts = merge(source, counts, config)
     how, turned = orientation(every)
     bits, stretched = photo_bits(pool if len(pool) else every)
     if val is None and known:
@@ -65,6 +72,7 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
         found.notes.append(
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
+    doubts = _copies(pool, val, looks) if looks else []
     return dataclasses.replace(
         source,
         train=pool,
@@ -74,7 +82,7 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
         pixels=dict(zip(every["id"], counts, strict=True)),
         mean_of_occurring=True,
         notes=(
-            f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *_identical(pool, val)
+            f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *doubts
         ),
     )  # fmt: skip
 
@@ -86,7 +94,7 @@ def _find(config: DataConfig) -> Found:
         found = tables.read(str(config.dataset_name or config.data_dir), config.image_column, config.mask_column)
     else:
         assert config.data_dir is not None
-        found = find(config.data_dir)
+        found = find(config.data_dir, config.mask_path)
     if config.mask_colours in ("voc", "cityscapes"):
         found.colours = tuple(palette_colours(config.mask_colours).items())
         found.palette = tuple(colour for colour, label in found.colours if label != IGNORE_INDEX)
@@ -111,6 +119,44 @@ def _held_out(presence: np.ndarray, share: float, seed: int) -> np.ndarray:
         raise DataError(f"of {len(presence)} masks {len(counting)} have a pixel that counts; two are needed")
     count = min(len(counting) - 1, max(1, round(share * len(presence))))
     return np.delete(counting, draw(presence[counting], len(counting) - count, seed=seed))
+
+
+def _look(pool: datasets.Dataset, val: datasets.Dataset | None) -> dict[str, Seen]:
+    """What is seen of every photo, by its id; DataError for one with a mask that cannot be read."""
+    rows = pool if val is None else datasets.concatenate_datasets([pool, val])
+    looks = dict(zip(rows["id"], see(rows), strict=True))
+    for name, labelled in zip(rows["id"], has_mask(rows), strict=True):
+        if labelled and looks[name].problem:
+            raise DataError(looks[name].problem)
+    return looks
+
+
+def _readable(
+    pool: datasets.Dataset, looks: dict[str, Seen], config: DataConfig
+) -> tuple[datasets.Dataset, list[str]]:
+    """The images without those that cannot be read, and what to tell; DataError for more than the settings allow."""
+    ids = pool["id"][:]
+    bad = [name for name in ids if looks and looks[name].problem]
+    if not bad:
+        return pool, []
+    bare = has_mask(pool).count(False)
+    if config.strict or len(bad) > config.unreadable_share * bare:
+        limit = "--strict is set" if config.strict else f"--unreadable_share is {config.unreadable_share:g}"
+        raise DataError(f"{len(bad)} of {bare} unlabelled photos cannot be read, and {limit}: {looks[bad[0]].problem}")
+    kept = pool.select([i for i, name in enumerate(ids) if not looks[name].problem])
+    return kept, [f"{len(bad)} unlabelled photos cannot be read and are left out: {first_five(bad)}"]
+
+
+def _copies(pool: datasets.Dataset, val: datasets.Dataset, looks: dict[str, Seen]) -> list[str]:
+    """A warning if validation images are training images too, or look like them."""
+    if identical := _identical(pool, val):
+        return identical
+    ours, theirs = pool["id"][:], val["id"][:]
+    pairs = alike([looks[name] for name in theirs], [looks[name] for name in ours])
+    if not pairs:
+        return []
+    shown = first_five([f"{theirs[i]} ~ {ours[j]}" for i, j in pairs])
+    return [f"WARNING: {len(pairs)} validation images look like training images, so scores flatter: {shown}"]
 
 
 def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:

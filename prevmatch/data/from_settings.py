@@ -32,6 +32,10 @@ def load_training_data(config: DataConfig) -> TrainingData:
     else:
         labelled, unlabelled = select(source.train, *labelled_ids(source, config))
     if source.pixels is not None:
+        if not len(unlabelled):
+            unlabelled = labelled
+            told = "every image has a mask: the labelled ones, without their masks, are the unlabelled ones too"
+            source = dataclasses.replace(source, notes=(*source.notes, told))
         try:
             require_trainable(source, labelled, absent_allowed=config.allow_absent_classes)
         except DataError as error:

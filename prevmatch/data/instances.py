@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import check_file_name, check_names, check_polygons, image_size, run_lengths
 from prevmatch.data.texts import read_json
 from prevmatch.errors import DataError
 
@@ -47,6 +48,7 @@ def read_annotations(path: Path) -> Annotations:
             (c for c in content["categories"] if c.get("isthing", 1) and not _is_group(c, groups, used)),
             key=lambda c: c["id"],
         )
+        check_names([c["name"] for c in things])
         kinds = [c["name"] for c in things if c["name"].lower() not in BACKGROUNDS]
         classes = {c["id"]: 0 if c["name"].lower() in BACKGROUNDS else 1 + kinds.index(c["name"]) for c in things}
         known = {category["id"] for category in content["categories"]}
@@ -117,8 +119,9 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
         if a["category_id"] not in classes:
             continue
         label, outline, area = classes[a["category_id"]], a.get("segmentation"), a.get("area", 0)
-        _require_outline(outline, a, path)
-        entry = drawn.setdefault(a["image_id"], {"size": [image["height"], image["width"]], "objects": []})
+        size = image_size(image["height"], image["width"])
+        check_outline(outline, size)
+        entry = drawn.setdefault(a["image_id"], {"size": list(size), "objects": []})
         if not outline and a.get("bbox"):
             left, top, width, height = a["bbox"]
             right, bottom = left + width, top + height
@@ -142,29 +145,28 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
     ]
 
 
-def _require_outline(outline: Any, annotation: dict, path: Path) -> None:
-    """Raise DataError unless a segmentation is a list of polygons, run lengths, or nothing."""
-    polygons = isinstance(outline, list) and all(
-        isinstance(part, list) and len(part) % 2 == 0 and all(isinstance(x, int | float) for x in part)
-        for part in outline
-    )
-    lengths = isinstance(outline, dict) and {"counts", "size"} <= outline.keys()
-    if not (outline is None or polygons or lengths):
-        raise DataError(
-            f"{path}: the segmentation of annotation {annotation.get('id')!r} is neither a list of polygons "
-            "([[x, y, x, y, …], …]) nor run lengths; export again"
-        )
-
-
 def _panoptic(annotations: list[dict], images: dict, classes: dict, path: Path) -> tuple[dict[Any, dict], list[str]]:
     return {
         a["image_id"]: {
-            "panoptic": str(path.with_suffix("") / a["file_name"]),
+            "panoptic": str(path.with_suffix("") / _inside(a["file_name"])),
             "segments": [[s["id"], classes.get(s["category_id"], 0)] for s in a["segments_info"]],
         }
         for a in annotations
         if a["image_id"] in images
     }, []
+
+
+def check_outline(outline: Any, size: tuple[int, int]) -> None:
+    """Raise ValueError unless this can be the outline of an object in an image of that height and width."""
+    if isinstance(outline, dict):
+        run_lengths(outline, *size)
+    elif outline:
+        check_polygons(outline, *size)
+
+
+def _inside(file_name: str) -> str:
+    check_file_name(file_name)
+    return file_name
 
 
 def _draw_instances(size: list[int], objects: list) -> np.ndarray:

@@ -1,28 +1,107 @@
 """Folders that people and labelling tools make: which reader understands one, and what to say where none does."""
 
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from prevmatch.data.found import Found
-from prevmatch.data.readers import coco, folders
-from prevmatch.errors import DataError
+from huggingface_hub import cached_assets_path
 
+from prevmatch.data.found import Found
+from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, mvtec, patterned, yolo
+from prevmatch.data.texts import read_json
+from prevmatch.data.walking import is_no_data, walk
+from prevmatch.errors import DataError
+from prevmatch.writing import replace_folder
+
+READERS: tuple[Callable[[Path], Found | None], ...] = (
+    mvtec.read, folders.read, cvat.read, coco.read, labelme.read, label_studio.read, yolo.read, beside.read,
+)  # fmt: skip
+"""Asked in this order: masks that are there go before outlines."""
 HELP = (
     "put all photos into images/ and, for some of them, masks of the same name into masks/; or export from labelme "
-    "(JPEGImages, SegmentationClass, class_names.txt), CVAT (`Segmentation mask`, images included) or as COCO JSON"
+    "(its JSON files, or VOC), CVAT (`Segmentation mask`, images included), Roboflow, Label Studio, as COCO JSON or "
+    "YOLO segmentation"
 )
 
 
-def find(folder: Path) -> Found:
-    """Recognise the layout of a folder and list its images and masks.
+def find(folder: Path, mask_path: str | None = None) -> Found:
+    """Recognise the layout of a folder, or of a zip file, and list its images and masks.
 
-    Raises DataError, with what the folder should look like, if it is none of the known ones.
+    `mask_path` says instead where the mask of each photo lies.
+    Raises DataError, with what the folder looks like and should look like, if it is none of the known ones.
     """
+    if zipfile.is_zipfile(folder):
+        folder = _unpacked(folder)
     if not folder.is_dir():
         raise DataError(f"data_dir {folder} does not exist; {HELP}")
-    for read in (folders.read, coco.read):
-        if found := read(folder):
-            return found
+    if mask_path is not None:
+        return patterned.read(folder, mask_path)
+    inside = folder
+    for _ in range(3):
+        for read in READERS:
+            if found := read(inside):
+                found.notes[:0] = [f"read from {inside}"] if inside != folder else []
+                return found
+        below = [path for path in sorted(inside.iterdir()) if path.is_dir() and not is_no_data(path.name)]
+        if len(below) != 1:
+            break
+        inside = below[0]
+    raise DataError(_refusal(folder))
+
+
+def _unpacked(path: Path) -> Path:
+    """The content of a zip file, unpacked once into the cache."""
+    stat = path.stat()
+    place = cached_assets_path(
+        "prevmatch", namespace="unpacked", subfolder=f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    )
+    if not (place.is_dir() and any(place.iterdir())):
+        with zipfile.ZipFile(path) as archive, replace_folder(place) as aside:
+            try:
+                archive.extractall(aside)  # which keeps every file below it
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+                raise DataError(f"{path} cannot be unpacked ({error}); unpack it and name the folder") from error
+    return place
+
+
+def _refusal(folder: Path) -> str:
+    """What a folder looks like that no reader understands, and what to do."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    suffixes = {"".join(path.suffixes[-2:]).lower() for path in files} | {path.suffix.lower() for path in files}
+    if "meta.json" in names and any(path.parent.name == "ann" for path in files):
+        return f"{folder} is a Supervisely project; export it as COCO or as masks and name that folder"
+    if any(re.match(r"task-\d+-annotation-\d+.*-tag-", name) for name in names):
+        return (
+            f"{folder} has brush masks of Label Studio, one file for each label and task, which do not say which "
+            "photo they belong to; export as JSON or COCO and put the images beside it"
+        )
+    if any(_is_via(path) for path in files if path.suffix == ".json"):
+        return f"{folder} is of VGG Image Annotator; export from it as COCO (Annotation > Export as COCO)"
+    if {".nii", ".nii.gz", ".dcm", ".nrrd", ".mhd"} & suffixes:
+        return f"{folder} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
+    if ".tfrecord" in suffixes or ".mat" in suffixes or ".npy" in suffixes or ".npz" in suffixes:
+        return f"{folder} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
+    if ".xml" in suffixes:
+        return (
+            f"{folder} has XML files, as of boxes in Pascal VOC's form, which say too little for segmentation; export "
+            "polygons or masks"
+        )
     if any(folder.glob("SegmentationClass*/*.png")):
-        raise DataError(f"{folder} has masks but no JPEGImages; export again with the images included")
-    missing = [name for name in ("images", "masks") if not (folder / name).is_dir()]
-    raise DataError(f"{folder} lacks {' and '.join(f'{name}/' for name in missing)}: {HELP}")
+        return f"{folder} has masks but no JPEGImages; export again with the images included"
+    photos = len(walk(folder).files)
+    if not photos:
+        return f"{folder} holds no images; {HELP}"
+    missing = [f"{name}/" for name in ("images", "masks") if not (folder / name).is_dir()] or ["masks"]
+    return f"{folder} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
+
+
+def _is_via(path: Path) -> bool:
+    try:
+        content = read_json(path)
+    except DataError:
+        return False
+    return isinstance(content, dict) and (
+        "_via_img_metadata" in content or any(isinstance(v, dict) and "regions" in v for v in content.values())
+    )

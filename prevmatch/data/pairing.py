@@ -12,7 +12,9 @@ from prevmatch.errors import DataError
 
 Rule = Callable[[str], str]
 
-ADDED = r"([_\-. ]*(mask|masks|label|labels|labelids|seg|segmentation|gt|ground_?truth|annotation|annotated))+$"
+PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$"
+"""What they add to the name of a photo, or leave of that of its mask."""
+ADDED = r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|gt|ground_?truth|annotation|annotated))+$"
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
 
@@ -98,4 +100,6 @@ def _bare(name: str) -> str:
     """A name without what tools add: `a.jpg`, `a_mask`, `a_gtFine_labelIds`, `a_leftImg8bit` are all `a`."""
     for added in (SUFFIX, ADDED, SUFFIX):
         name = re.sub(added, "", name, flags=re.IGNORECASE)
-    return re.sub(r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$", "", name, flags=re.IGNORECASE)
+    return re.sub(
+        r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$", "", name, flags=re.IGNORECASE
+    )

@@ -35,7 +35,7 @@ def read_mask(row: dict, source: Source) -> Image.Image:
     """
     cell = row["mask"]
     if cell is not None and is_annotation(cell["bytes"]):
-        return Image.fromarray(draw(cell["bytes"]))
+        return Image.fromarray(_merged(draw(cell["bytes"]), source))
     stored = stored_mask(row, blurred=source.blurred)
     if source.colours and (stored.coloured or source.grey_colours):
         ids = _ids_of_colours(stored.colours(), source, row)
@@ -45,13 +45,22 @@ def read_mask(row: dict, source: Source) -> Image.Image:
             ids = np.array(source.label_map, dtype=np.uint8)[ids]
     if stored.void is not None:
         ids = np.where(stored.void, np.uint8(IGNORE_INDEX), ids)
-    wrong = ids[(ids >= source.num_classes) & (ids != IGNORE_INDEX)]
+    count = source.num_classes if source.merged is None else len(source.merged)
+    wrong = ids[(ids >= count) & (ids != IGNORE_INDEX)]
     if wrong.size:
         raise DataError(
-            f"{where(row, 'mask')} holds class id {wrong.max()}, but there are {source.num_classes} classes "
-            f"(0..{source.num_classes - 1}, 255 = ignored); correct the mask or the class count"
+            f"{where(row, 'mask')} holds class id {wrong.max()}, but there are {count} classes "
+            f"(0..{count - 1}, 255 = ignored); correct the mask or the class count"
         )
-    return Image.fromarray(ids)
+    return Image.fromarray(_merged(ids, source))
+
+
+def _merged(ids: np.ndarray, source: Source) -> np.ndarray:
+    if source.merged is None:
+        return ids
+    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    table[: len(source.merged)] = source.merged
+    return table[ids]
 
 
 def read_pair(row: dict, source: Source, image_size: int | None = None) -> tuple[Image.Image, Image.Image]:

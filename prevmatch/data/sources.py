@@ -31,6 +31,8 @@ class Source:
     """One colour per class."""
     label_map: tuple[int, ...] | None = None
     """Class id for each of the 256 values in the mask files; None where the files already hold class ids."""
+    merged: tuple[int, ...] | None = None
+    """Class id for each class that the masks name, where some were merged or are ignored (255)."""
     colours: tuple[tuple[RGB, int], ...] = ()
     """Class id of each colour, where the masks are pictures in colours."""
     grey_colours: bool = False

@@ -12,7 +12,7 @@ from prevmatch.errors import DataError
 
 CLASS_LISTS = (
     "classes.txt", "class_names.txt", "labels.txt", "obj.names", "classes.names", "classes.csv", "classes.json",
-    "labels.json", "data.yaml", "data.yml", "dataset.yaml",
+    "labels.json", "data.yaml", "data.yml", "dataset.yaml", "_classes.csv",
 )  # fmt: skip
 """Files in which tools name the classes; the first that is there counts."""
 NOT_A_CLASS = ("__ignore__",)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,32 +36,32 @@ class Walk:
         return [f"left out in {self.folder}: {what}"] if what else []
 
 
-def walk(folder: Path) -> Walk:
-    """Find the image files below a folder, in linked folders too, each folder once.
+def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[str] = IMAGE_SUFFIXES) -> Walk:
+    """Find the image files (or those of other `suffixes`) below a folder, in linked folders too, each folder once.
 
-    Hidden files and folders, and those of operating systems, are left out.
+    Hidden files and folders, those of operating systems and the folders `without` (resolved) are left out.
     """
     found, seen = Walk(folder), {folder.resolve(), *folder.resolve().parents}  # a link upwards would find all again
     for place, folders, names in os.walk(folder, followlinks=True):
         here, kept = Path(place), []
         for name in sorted(folders):
             real = (here / name).resolve()
-            if _is_no_data(name):
+            if is_no_data(name):
                 found.left_out[f"in {name}/"] += sum(len(files) for _, _, files in os.walk(here / name))
             elif real in seen:
                 found.left_out[f"in {name}/, which links to a folder that was visited"] += 1
-            else:
+            elif real not in without:
                 kept.append(name)
                 seen.add(real)
         folders[:] = kept
         for path in (here / name for name in names):
             suffix = path.suffix.lower()
-            if suffix in IMAGE_SUFFIXES and not _is_no_data(path.name):
+            if suffix in suffixes and not is_no_data(path.name):
                 if path.is_file():
                     found.files.append(path)
                 else:
                     found.left_out["pipes or devices" if path.exists() else "broken links"] += 1
-            elif suffix in IMAGE_SUFFIXES:
+            elif suffix in suffixes:
                 found.left_out["hidden images"] += 1
             elif suffix in REMEDIES:
                 found.left_out[f"x {suffix} ({REMEDIES[suffix]})"] += 1
@@ -75,7 +76,7 @@ def image_files(folder: Path, pattern: str = "") -> list[Path]:
     """
     if pattern:
         files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
-        files = [path for path in files if not _is_no_data(path.name) and path.is_file()]
+        files = [path for path in files if not is_no_data(path.name) and path.is_file()]
     else:
         files = walk(folder).files
     if not files:
@@ -83,5 +84,6 @@ def image_files(folder: Path, pattern: str = "") -> list[Path]:
     return files
 
 
-def _is_no_data(name: str) -> bool:
+def is_no_data(name: str) -> bool:
+    """Whether a file or folder of that name is hidden or an operating system's."""
     return name.startswith(".") or name.lower() in OF_SYSTEMS

@@ -55,7 +55,7 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         for encoder in (config.encoder, *others):
             require_whole_patches(name, getattr(config, name), patch_size(encoder), encoder)
     if config.epochs == 0:
-        steps = max(5_000, min(10 * len(data.epoch_rows), 100_000))
+        steps = fitted_steps(data)
         per_step = config.batch_size * processes * config.gradient_accumulation_steps
         config = dataclasses.replace(
             config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
@@ -123,6 +123,11 @@ def require_whole_patches(name: str, side: int | None, patch: int, encoder: str)
         raise ConfigError(
             f"{name} is {side} but must be a multiple of {patch}, the patch of encoder {encoder!r}; set {near}"
         )
+
+
+def fitted_steps(data: TrainingData) -> int:
+    """Optimiser steps that suit the number of images."""
+    return max(5_000, min(10 * len(data.epoch_rows), 100_000))
 
 
 def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:

@@ -38,6 +38,7 @@ class Keeper:
         self.networks, self.memory = dict(named(students, "networks")), dict(named(students, "memory"))
         self.scored = students[0].scored
         self.folder = config.output_dir / "checkpoints"
+        self.own_data = data.source.pixels is not None
         self.identity = {
             "config": config.to_json(),
             "data": _identity(data, accelerator),
@@ -127,13 +128,16 @@ class Keeper:
         saved = checkpoint.read_state(found)
         state = TrainState.from_json(saved["state"])
         now, then = material(self.identity["config"]), material(saved["config"])
-        different = [f"{name}={now[name]} (was {then.get(name)})" for name in now if now[name] != then.get(name)]
+        changed = [part for part, value in self.identity["data"].items() if saved["data"][part] != value]
+        other_photos = self.own_data and "unlabelled" in changed
+        fitted = {"epoch_images"} if other_photos else set()
+        others = [name for name in now if now[name] != then.get(name) and name not in fitted]
+        different = [f"{name}={now[name]} (was {then.get(name)})" for name in others]
         if different:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
-        changed = [part for part, value in self.identity["data"].items() if saved["data"][part] != value]
         if "names" in changed:
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")
-        if changed:
+        if changed := [part for part in changed if not (other_photos and part == "unlabelled")]:
             raise ConfigError(
                 f"{found} was made with other files: some of the {' and '.join(changed)} images, or their masks, have "
                 "changed since; restore them, or start anew with --overwrite_output_dir"
@@ -142,6 +146,9 @@ class Keeper:
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.tell(f"resumed after step {state.step} from {found}")
+        if other_photos:
+            state.batch = min(state.batch, batches_per_epoch)
+            self.tell("NOTE: other unlabelled images than before: it goes on, not the same run bit by bit")
         if saved["processes"] != self.accelerator.num_processes:
             self._translate(state, saved["processes"], batches_per_epoch)
         batches = state.epoch * batches_per_epoch + state.batch
@@ -185,9 +192,13 @@ class Keeper:
 
 
 def _identity(data: TrainingData, accelerator: Accelerator) -> dict[str, str]:
-    """What must be equal for a run to go on: the names of all images, and fingerprints of what they hold."""
+    """What must be equal for a run to go on: the names of all images, and fingerprints of what they hold.
+
+    Own data may have other unlabelled images, whose fingerprint tells that.
+    """
     parts = {"labelled": data.labelled, "unlabelled": data.unlabelled, "validation": data.val}
-    names = [data.source.class_names, *(rows["id"][:] for rows in parts.values())]
+    told = [rows for part, rows in parts.items() if data.source.pixels is None or part != "unlabelled"]
+    names = [data.source.class_names, *(rows["id"][:] for rows in told)]
     identity: dict[str, str] = {"names": hashlib.sha256(repr(names).encode()).hexdigest()}
     if accelerator.is_main_process:
         identity |= {part: fingerprint(rows) for part, rows in parts.items()}

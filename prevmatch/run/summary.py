@@ -5,7 +5,7 @@ from prevmatch.data.gate import class_table
 from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
 from prevmatch.models.encoder import weights_source
-from prevmatch.run.fitting import steps_of
+from prevmatch.run.fitting import fitted_steps, steps_of
 
 
 def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
@@ -23,6 +23,8 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
         *_origin(config),
         f"{config.epochs} epochs, {steps} steps of {_images(batch, twice)}, learning rate {config.lr:g}",
     ]
+    if config.dataset == "custom" and 2 * steps < (fitted := fitted_steps(data)):
+        lines.append(f"NOTE: {steps} steps are few; without --epochs there are {fitted}")
     if config.total_batch_size not in (None, batch):
         lines.append(
             f"NOTE: these settings were chosen for steps of {_images(config.total_batch_size, twice)}; change "

@@ -182,8 +182,10 @@ def test_coco_json_is_read_and_images_without_annotations_are_unlabelled(tmp_pat
     assert data.source.class_names == ("background", "leaf")
     assert (len(data.labelled), len(data.unlabelled), len(data.val)) == (2, 3, 1)
     assert set(np.unique(read_pair(data.val[0], data.source)[1])) == {0, 1}
-    (tmp_path / "more.json").write_text("{}")
-    refused(tmp_path, "has 2 JSON files")
+    (tmp_path / "more.json").write_text("{}")  # not COCO's
+    assert len(load(tmp_path).labelled) == 2
+    shutil.copy(tmp_path / "annotations.json", tmp_path / "more.json")
+    refused(tmp_path, "has 2 COCO files")
 
 
 def test_identical_images_in_both_parts_are_reported(tmp_path):
@@ -203,7 +205,7 @@ def test_masks_without_image_are_reported(tmp_path):
 
 def test_folders_that_cannot_be_used_say_what_is_missing(tmp_path):
     refused(tmp_path / "nowhere", "does not exist; put all photos into images/")
-    refused(tmp_path, "lacks images/ and masks/: put all photos")
+    refused(tmp_path, "holds no images; put all photos")
     make(tmp_path, masks=0)
     refused(tmp_path, "lacks masks/")
     (tmp_path / "masks").mkdir()
@@ -216,9 +218,10 @@ def test_folders_that_cannot_be_used_say_what_is_missing(tmp_path):
     refused(tmp_path, "share a name up to the suffix")
 
 
-def test_masks_for_all_images_leave_none_unlabelled(tmp_path):
+def test_where_every_image_has_a_mask_the_labelled_ones_are_the_unlabelled_ones_too(tmp_path):
     data = load(make(tmp_path, photos=5, masks=5))
-    assert (len(data.labelled), len(data.unlabelled), len(data.val)) == (4, 0, 1)
+    assert (len(data.labelled), len(data.unlabelled), len(data.val)) == (4, 4, 1)
+    assert any("every image has a mask" in note for note in data.source.notes)
 
 
 def test_table_with_other_columns_is_read(tmp_path):

@@ -2,81 +2,84 @@
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
-from prevmatch.data.found import Found
+from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.instances import read_annotations
 from prevmatch.data.lists import first_five
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.readers.folders import images_below
-from prevmatch.data.sources import file_cell, table
+from prevmatch.data.texts import read_json
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
 
 def read(folder: Path) -> Found | None:
     """Match the entries of the JSON files with the images below `folder`, by path, then by names that are unique."""
-    files = sorted(
-        [*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob("*/_annotations.coco.json")]
-    )
+    patterns = ("*.json", "annotations/*.json", "*/_annotations.coco.json", "*/labels.json")
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if _is_coco(path)})
     if not files:
         return None
     told = {path: _part_of(path) for path in files}
     if len(files) > 1 and ("" in told.values() or len(set(told.values())) < len(files)):
         raise DataError(
-            f"{folder} has {len(files)} JSON files, {files[0].name} and {files[1].name} for two; keep one, or name "
+            f"{folder} has {len(files)} COCO files, {files[0].name} and {files[1].name} for two; keep one, or name "
             "each for its part (instances_train.json, instances_val.json)"
         )
-    walked = walk(images_below(folder) or folder)
+    read = {file: read_annotations(file) for file in files}
+    root = images_below(folder) or folder
+    pictures = {folder_of for file in files if (folder_of := file.with_suffix("")).is_dir()}  # of panoptic files
+    walked = walk(root, without={path.resolve() for path in pictures})
     paths = {path.relative_to(folder).as_posix(): path for path in walked.files}
     composed = {unicodedata.normalize("NFC", path): path for path in paths}
-    cells, parts, notes = {}, defaultdict(list), walked.notes()
-    names: tuple[str, ...] = ()
-    for file, part in told.items():
-        read = read_annotations(file)
-        if names and read.names != names:
+    notes, names = walked.notes(), read[files[0]].names
+    cells: dict[str, dict | None] = {}
+    part_of: dict[str, str] = {}
+    for file, content in read.items():
+        if content.names != names:
             raise DataError(f"{file} has other categories than {files[0]}; export them together")
-        names, notes = read.names, notes + read.notes
-        missing, shared = [], Counter(end for entry in read.cells for end in _ends(entry))
-        for entry, cell in read.cells.items():
+        notes += content.notes
+        missing, shared = [], Counter(end for entry in content.cells for end in _ends(entry))
+        for entry, cell in content.cells.items():
             path = _match(entry, file.parent.relative_to(folder).as_posix(), composed, shared)
             if path is None:
                 missing.append(entry)
-            elif path in cells:
+                continue
+            if path in cells:
                 raise DataError(
                     f"{file} has two entries for the image {path}; keep one, or tell them apart by folders"
                 )
-            else:
-                cells[path] = cell
-                parts[part or part_in(path)].append(path)
-        if len(missing) == len(read.cells):
+            cells[path], part_of[path] = cell, told[file]
+        if missing and len(missing) == len(content.cells):
             raise DataError(
                 f"no image bears a file_name of {file}: {missing[0]!r} for one, while images are called like "
                 f"{next(iter(paths), 'none at all')}; put them where the file says"
             )
         if missing:
             notes.append(f"{len(missing)} images of {file.name} are missing: {first_five(missing)}")
-    for path in paths:
-        if path not in cells:
-            parts[part_in(path)].append(path)
-    images = images_below(folder) or folder
+    images = named(root, walked.files)
+    path_of = {name: path.relative_to(folder).as_posix() for name, path in images.items()}
     return Found(
-        parts={
-            part: table(
-                [paths[path].relative_to(images).with_suffix("").as_posix() for path in sorted(found)],
-                [file_cell(paths[path]) for path in sorted(found)],
-                [cells.get(path) for path in sorted(found)],
-            )
-            for part, found in parts.items()
-        },
+        parts=in_parts(
+            images,
+            {name: cells.get(path) for name, path in path_of.items()},
+            lambda name: part_of.get(path_of[name]) or part_in(path_of[name]),
+        ),
         class_names=names,
         palette=voc_colours(len(names)),
         annotated=True,
         layout=f"COCO JSON {', '.join(path.name for path in files)}; an image without annotations is unlabelled",
         notes=notes,
     )
+
+
+def _is_coco(path: Path) -> bool:
+    if path.name.startswith(("person_keypoints", "captions", ".")):
+        return False
+    content = read_json(path, what="annotation file")
+    return isinstance(content, dict) and "images" in content and bool({"annotations", "categories"} & content.keys())
 
 
 def _part_of(file: Path) -> str:

@@ -1,27 +1,39 @@
 """Photos in one folder and masks of the same names in another, as people make them and as VOC, CVAT and labelme do."""
 
-from collections import defaultdict
+import re
 from pathlib import Path
 
 from prevmatch.data.colours import meaning_of, read_colours
-from prevmatch.data.found import Found
+from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
 from prevmatch.data.pairing import pair
 from prevmatch.data.parts import part_in, role_of
-from prevmatch.data.sources import file_cell, table
+from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import find_class_list, read_class_names, read_text
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
-IMAGES = ("images", "jpegimages", "image", "imgs", "img", "photos")
-MASKS = ("segmentationclasspng", "segmentationclass", "masks", "mask", "annotations", "labels", "label", "gt")
+IMAGES = (
+    "images", "jpegimages", "image", "imgs", "img", "photos", "pictures", "rgb", "originals", "leftimg8bit", "image_2",
+    "input", "inputs",
+)  # fmt: skip
+SURE_MASKS = ("segmentationclasspng", "segmentationclass", "masks", "mask")
+MASKS = (
+    *SURE_MASKS, "annotations", "labels", "label", "gtfine", "semantic", "segmentations", "segmentation", "segs",
+    "seg", "groundtruth", "ground_truth", "gt", "targets",
+)  # fmt: skip
+"""Names of folders; of several that are there the first counts."""
+BESIDE = ("annot", "_labels", "_masks", "_mask", "_annotations", "_label", "_gt")
+"""What the name of a folder of masks adds to that of the photos beside it: train/ and trainannot/."""
+COLOUR_LISTS = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "label_colours.txt")
+KINDS = ("_labelTrainIds", "_labelIds")
+"""Cityscapes has several files for each image; of these the first kind that is there counts."""
+OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds)$")
 
 
 def read(folder: Path) -> Found | None:
     """Pair the files of images/ and masks/, below `folder` or below its parts (train/images, train/masks)."""
-    places = {"": folder} | {f"{path.name}/": path for path in sorted(folder.iterdir()) if role_of(path.name)}
-    roots = [(prefix, images_below(place), _masks_below(place)) for prefix, place in places.items()]
-    roots = [(prefix, images, masks) for prefix, images, masks in roots if images and masks]
+    roots = _roots(folder)
     if not roots:
         return None
     images: dict[str, Path] = {}
@@ -29,12 +41,12 @@ def read(folder: Path) -> Found | None:
     notes: list[str] = []
     for prefix, image_root, mask_root in roots:
         for root, files in ((image_root, images), (mask_root, masks)):
-            assert root is not None
             walked = walk(root)
             notes += walked.notes()
-            named = [(prefix + path.relative_to(root).with_suffix("").as_posix(), path) for path in walked.files]
-            last = dict(named)
-            if double := [path.name for name, path in named if last[name] != path]:
+            of_one_kind = _of_one_kind(walked.files) if files is masks else walked.files
+            in_root = [(prefix + path.relative_to(root).with_suffix("").as_posix(), path) for path in of_one_kind]
+            last = dict(in_root)
+            if double := [path.name for name, path in in_root if last[name] != path]:
                 raise DataError(
                     f"{root} has files that share a name up to the suffix: {first_five(double)}; keep one of each"
                 )
@@ -52,30 +64,55 @@ def read(folder: Path) -> Found | None:
     if pairs.orphans:
         notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
     listed, told = _listed(folder, list(images))
-    parts: dict[str, list[str]] = defaultdict(list)
-    for name in images:
-        parts[listed.get(name) or part_in(name)].append(name)
     return Found(
-        parts={
-            part: table(
-                names,
-                [file_cell(images[name]) for name in names],
-                [file_cell(masks[pairs.mask_of[name]]) if name in pairs.mask_of else None for name in names],
-            )
-            for part, names in parts.items()
-        },
+        parts=in_parts(
+            images,
+            {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()},
+            lambda name: listed.get(name) or part_in(name),
+        ),
         notes=notes + told,
-        **_classes(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/"),  # type: ignore[union-attr]
+        **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/"),
     )
 
 
-def _classes(folder: Path, layout: str) -> dict:
-    """What the files beside the folders say about classes."""
-    if (folder / "labelmap.txt").is_file():
-        names, palette, colours = meaning_of(read_colours(folder / "labelmap.txt"))
-        return {"class_names": names, "palette": palette, "colours": colours, "layout": f"{layout} with labelmap.txt"}
-    if listed := find_class_list(folder):
-        return {"class_names": read_class_names(listed), "layout": f"{layout} with {listed.name}"}
+def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
+    """A prefix for the ids, the folder of the photos and that of the masks, of each part or of the whole."""
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    places = [("", folder), *((f"{path.name}/", path) for path in inside if role_of(path.name))]
+    roots = [(prefix, images_below(place), _masks_below(place)) for prefix, place in places]
+    by_name = {path.name.lower(): path for path in inside}
+    beside = [
+        (
+            f"{path.name}/",
+            path,
+            next((by_name[n] for end in BESIDE if (n := path.name.lower() + end) in by_name), None),
+        )
+        for path in inside
+    ]
+    found = [(prefix, images, masks) for prefix, images, masks in roots if images and masks]
+    found = found or [(prefix, images, masks) for prefix, images, masks in beside if masks]
+    bare = [(prefix, images) for prefix, images, masks in roots if found and images and not masks and prefix]
+    return found + [(prefix, images, images / "no masks") for prefix, images in bare]  # a part without masks
+
+
+def _of_one_kind(files: list[Path]) -> list[Path]:
+    """The files of one kind, where there are several for each image."""
+    kind = next((kind for kind in KINDS if any(path.stem.endswith(kind) for path in files)), None)
+    return files if kind is None else [p for p in files if p.stem.endswith(kind) or not OTHER_KINDS.search(p.stem)]
+
+
+def classes_beside(folder: Path, layout: str) -> dict:
+    """What the files in a folder, or in its parts, say about classes, and the layout's name."""
+    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and role_of(path.name))]
+    for place in places:
+        colours = next((place / name for name in COLOUR_LISTS if (place / name).is_file()), None)
+        if colours:
+            names, palette, ids = meaning_of(read_colours(colours))
+            return {
+                "class_names": names, "palette": palette, "colours": ids, "layout": f"{layout} with {colours.name}",
+            }  # fmt: skip
+        if listed := find_class_list(place):
+            return {"class_names": read_class_names(listed), "layout": f"{layout} with {listed.name}"}
     return {"layout": layout}
 
 
@@ -83,15 +120,22 @@ def _listed(folder: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
     """The part of each image that VOC's lists put into one, and what to tell."""
     parts: dict[str, str] = {}
     notes, known = [], set(names)
-    for path in sorted((folder / "ImageSets" / "Segmentation").glob("*.txt")):
+    for path in sorted([*(folder / "ImageSets" / "Segmentation").glob("*.txt"), *folder.glob("*.txt")]):
         if role_of(path.stem) is None:
             continue  # CVAT's default.txt, VOC's trainval.txt: no part
-        for name in filter(None, (line.strip() for line in read_text(path, what="list").splitlines())):
+        for line in filter(None, (line.strip() for line in read_text(path, what="list").splitlines())):
+            name = next((name for name in _spellings(line) if name in known), line)
             if name not in known:
-                notes.append(f"{path.name} of ImageSets lists {name!r}, which is no image")
+                notes.append(f"{path.name} lists {line!r}, which is no image")
             elif parts.setdefault(name, path.stem) != path.stem:
-                raise DataError(f"ImageSets/Segmentation puts {name!r} into {parts[name]} and {path.stem}; keep one")
+                raise DataError(f"the lists put {name!r} into {parts[name]} and {path.stem}; keep one")
     return parts, notes[:5]
+
+
+def _spellings(line: str) -> list[str]:
+    """What a line of a list may mean: the name as it is, its first word, without folders or suffix."""
+    paths = [line, line.split()[0], line.replace("\\", "/").rpartition("/")[2], line.split()[0].rpartition("/")[2]]
+    return [spelling for path in paths for spelling in (path, str(Path(path).with_suffix("")))]
 
 
 def images_below(folder: Path) -> Path | None:
@@ -101,8 +145,11 @@ def images_below(folder: Path) -> Path | None:
 
 def _masks_below(folder: Path) -> Path | None:
     found = _child(folder, MASKS)
-    sure = found and found.name.lower() in MASKS[:3]
-    return found if found and (sure or walk(found).files) else None  # others may hold text files
+    sure = found and found.name.lower() in SURE_MASKS
+    if found is None or sure:
+        return found
+    others = walk(found, suffixes=(".txt", ".json", ".xml")).files  # then these say what is where
+    return found if walk(found).files and not others else None
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -1,0 +1,68 @@
+"""Outlines that people drew, of any tool, as mask cells: one form that `data.instances` draws."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import image_size
+from prevmatch.data.instances import BACKGROUND, BACKGROUNDS, check_outline
+from prevmatch.data.texts import NOT_A_CLASS
+from prevmatch.errors import DataError
+
+Point = tuple[float, float]
+Outline = list[list[float]] | dict[str, Any]
+"""Polygons, x and y in turns, or run lengths."""
+
+
+def cell(size: tuple[int, int], shapes: Sequence[tuple[int, Outline]], file: Path) -> dict:
+    """Mask cell of an image (width, height) with (class id, outline) pairs; later ones lie over earlier ones.
+
+    Raises DataError, naming the `file` that they are from, for numbers that cannot be.
+    """
+    try:
+        height, width = image_size(size[1], size[0])
+        for _, outline in shapes:
+            check_outline(outline, (height, width))
+    except ValueError as error:
+        raise DataError(f"{file} has {error}; export it again") from error
+    objects = [[label, len(shapes) - place, outline] for place, (label, outline) in enumerate(shapes)]
+    return {"bytes": json.dumps({"size": [height, width], "objects": objects}).encode(), "path": None}
+
+
+def class_ids(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names, background first, and the id of each name that a tool uses; what it calls ignored is 255."""
+    kinds = [name for name in names if name.lower() not in (*BACKGROUNDS, *NOT_A_CLASS)]
+    ids = {name: 1 + kinds.index(name) if name in kinds else 0 for name in names}
+    return (BACKGROUND, *kinds), ids | dict.fromkeys(NOT_A_CLASS, IGNORE_INDEX)
+
+
+def polygon(points: Sequence[Sequence[float]]) -> Outline:
+    """A polygon through points."""
+    return [[float(value) for point in points for value in point[:2]]]
+
+
+def box(left: float, top: float, right: float, bottom: float) -> Outline:
+    """A rectangle."""
+    return polygon([(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def ellipse(x: float, y: float, width: float, height: float) -> Outline:
+    """An ellipse with its centre and its two radii."""
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    return polygon(np.stack([x + width * np.cos(angles), y + height * np.sin(angles)], axis=1).tolist())
+
+
+def run_lengths(mask: np.ndarray) -> Outline:
+    """The pixels of a mask, bool (H, W), as run lengths down its columns, the first one of what is not set."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"counts": np.diff([0, *ends, mask.size]).tolist(), "size": list(mask.shape)}
+
+
+def boxes_note(count: int) -> list[str]:
+    """What to tell about objects that are boxes only."""
+    return [f"{count} objects are boxes without an outline; their pixels are ignored"] * bool(count)

@@ -1,0 +1,46 @@
+"""Masks beside their photos in the same folders: x.jpg with x_mask.png (Roboflow's semantic masks) or with x.png."""
+
+import re
+from pathlib import Path
+
+from prevmatch.data.found import Found, in_parts
+from prevmatch.data.lists import first_five
+from prevmatch.data.pairing import ADDED, pair
+from prevmatch.data.readers.folders import classes_beside
+from prevmatch.data.sources import file_cell
+from prevmatch.data.walking import walk
+from prevmatch.errors import DataError
+
+PHOTOS = (".jpg", ".jpeg", ".heic", ".webp")
+
+
+def read(folder: Path) -> Found | None:
+    """Pair the photos of a folder, and of those in it, with the files that are named as their masks."""
+    walked = walk(folder)
+    stems = {path.relative_to(folder).with_suffix("").as_posix() for path in walked.files}
+    is_mask = {path for path in walked.files if _photo_of(path.relative_to(folder)) in stems}
+    if not is_mask:
+        photos = {path.with_suffix("") for path in walked.files if path.suffix.lower() in PHOTOS}
+        is_mask = {path for path in walked.files if path.suffix.lower() == ".png" and path.with_suffix("") in photos}
+    if not is_mask:
+        return None
+    keys = {path: path.relative_to(folder).with_suffix("").as_posix() for path in walked.files}
+    images = {keys[path]: path for path in walked.files if path not in is_mask}
+    if len(images) + len(is_mask) < len(walked.files):
+        raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
+    masks = {keys[path]: path for path in is_mask}
+    pairs = pair(images, masks, where=str(folder))
+    notes = walked.notes() + pairs.notes
+    if pairs.orphans:
+        notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
+    return Found(
+        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()}),
+        notes=notes,
+        **classes_beside(folder, "masks beside their photos"),
+    )
+
+
+def _photo_of(mask: Path) -> str | None:
+    """The name of the photo that a file is named as the mask of."""
+    bare = re.sub(ADDED, "", mask.stem, flags=re.IGNORECASE)
+    return mask.with_name(bare).as_posix() if bare not in ("", mask.stem) else None

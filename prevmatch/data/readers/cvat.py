@@ -1,0 +1,117 @@
+"""CVAT's own XML, `CVAT for images`: annotations.xml beside the images."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import image_size
+from prevmatch.data.colours import RGB
+from prevmatch.data.found import Found, in_parts, named
+from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
+from prevmatch.data.pairing import pair
+from prevmatch.data.palettes import voc_colours
+from prevmatch.data.parts import part_in
+from prevmatch.data.walking import walk
+from prevmatch.errors import DataError
+
+
+def read(folder: Path) -> Found | None:
+    """Read annotations.xml; an image without a shape is unlabelled, subsets are parts."""
+    path = folder / "annotations.xml"
+    if not path.is_file():
+        return None
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path} is no XML ({error}); export it again") from error
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise DataError(
+            f"{path} is not of `CVAT for images`; export from CVAT as `CVAT for images 1.1` or `Segmentation mask "
+            "1.1`, with the images"
+        )
+    walked = walk(folder)
+    images = named(folder, walked.files)
+    entries = {entry.get("name", ""): entry for entry in root.iter("image")}
+    if len(entries) < len(list(root.iter("image"))):
+        raise DataError(f"{path} has two images of one name; export again")
+    paired = pair([Path(name).with_suffix("").as_posix() for name in entries], images, where=str(folder))
+    photo_of = {name: paired.mask_of.get(Path(name).with_suffix("").as_posix()) for name in entries}
+    if not any(photo_of.values()):
+        raise DataError(
+            f"no image of {path} is there, {next(iter(entries), 'none')!r} for one; export with the images"
+        )
+    labels = [label.findtext("name", "") for label in root.iter("label")]
+    names, ids = class_ids(labels or sorted({shape.get("label", "") for image in entries.values() for shape in image}))
+    masks, boxes, subsets = {}, 0, {}
+    for name, entry in entries.items():
+        photo = photo_of[name]
+        if photo is None:
+            continue
+        subsets[photo] = entry.get("subset", "")
+        size = int(entry.get("width", 0)), int(entry.get("height", 0))
+        shapes: list[tuple[int, Outline]] = []
+        for shape in sorted(entry, key=lambda shape: (shape.tag != "box", int(shape.get("z_order", 0)))):
+            if shape.get("label") not in ids:
+                raise DataError(f"{path} has a shape of {shape.get('label')!r}, which is not among its labels")
+            outline = _outline(shape, size, path)
+            if outline is not None:
+                boxes += shape.tag == "box"
+                shapes.append((IGNORE_INDEX if shape.tag == "box" else ids[shape.get("label", "")], outline))
+        if len(entry):
+            masks[photo] = cell(size, shapes, path)
+    missing = [name for name, photo in photo_of.items() if photo is None]
+    return Found(
+        parts=in_parts(images, masks, lambda name: subsets.get(name) or part_in(name)),
+        class_names=names,
+        palette=_palette(root, names),
+        annotated=True,
+        layout="CVAT for images (annotations.xml)",
+        notes=[
+            *walked.notes(),
+            *boxes_note(boxes),
+            *[f"{len(missing)} images of annotations.xml are missing, {missing[0]!r} for one" for _ in missing[:1]],
+        ],
+    )
+
+
+def _outline(shape: ElementTree.Element, size: tuple[int, int], path: Path) -> Outline | None:
+    """The outline of a shape; None for what has no area."""
+
+    def number(name: str) -> float:
+        return float(shape.attrib[name])
+
+    try:
+        match shape.tag:
+            case "polygon":
+                return polygon([[float(x) for x in point.split(",")] for point in shape.attrib["points"].split(";")])
+            case "box":
+                return box(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
+            case "ellipse":
+                return ellipse(number("cx"), number("cy"), number("rx"), number("ry"))
+            case "mask":
+                return _mask(shape, size)
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path} has a broken {shape.tag} ({type(error).__name__}: {error}); export again") from error
+    return None
+
+
+def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> Outline:
+    """Run lengths along the rows of a box, as those of the whole image."""
+    image_size(size[1], size[0])
+    left, top, width, height = (int(shape.attrib[name]) for name in ("left", "top", "width", "height"))
+    lengths = [int(value) for value in shape.attrib["rle"].split(",")]
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    whole = np.zeros((size[1], size[0]), dtype=bool)
+    whole[top : top + height, left : left + width] = pixels.reshape(height, width)
+    return run_lengths(whole)
+
+
+def _palette(root: ElementTree.Element, names: tuple[str, ...]) -> tuple[RGB, ...]:
+    """The labels' colours where all have one, else those of VOC."""
+    colours = {label.findtext("name", ""): (label.findtext("color") or "").lstrip("#") for label in root.iter("label")}
+    found = [colours.get(name, "000000" if i == 0 else "") for i, name in enumerate(names)]
+    if not all(len(colour) == 6 for colour in found):
+        return voc_colours(len(names))
+    return tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in found)

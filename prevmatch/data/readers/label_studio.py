@@ -1,0 +1,151 @@
+"""Label Studio's JSON export: polygons and brush strokes of each task, beside the images."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prevmatch.config import IGNORE_INDEX
+from prevmatch.data.coco_numbers import image_size
+from prevmatch.data.found import Found, in_parts, named
+from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
+from prevmatch.data.palettes import voc_colours
+from prevmatch.data.texts import read_json
+from prevmatch.data.walking import walk
+from prevmatch.errors import DataError
+
+KINDS = ("polygonlabels", "brushlabels", "ellipselabels", "rectanglelabels")
+
+
+def read(folder: Path) -> Found | None:
+    """Read the tasks of the one JSON file that is a list of them; a task without annotation is unlabelled."""
+    found = [(path, content) for path in sorted(folder.glob("*.json")) if _is_tasks(content := read_json(path))]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError(f"{folder} has {len(found)} exports of Label Studio, {found[0][0].name} for one; keep one")
+    path, tasks = found[0]
+    if not any("annotations" in task for task in tasks):
+        raise DataError(f"{path} is Label Studio's JSON-MIN, which lacks the annotations' form; export as JSON")
+    walked = walk(folder)
+    images = named(folder, walked.files)
+    drawn: dict[str, tuple[tuple[int, int], list[tuple[str, Outline, bool]]]] = {}
+    missing = []
+    ends = Counter(_plain(image.name) for image in images.values())
+    for task in tasks:
+        address = next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}$", str(v))), "")
+        name = address.replace("\\", "/").replace("?d=", "/").rpartition("/")[2]
+        same = [key for key, image in images.items() if image.name == name]
+        same = same or [key for key, image in images.items() if _plain(image.name) == _plain(name)]
+        if len(same) > 1 or (ends[_plain(name)] > 1 and not same):
+            raise DataError(f"{path}: several images could be {name!r} of a task: {same}; keep one")
+        if not same:
+            missing.append(name)
+            continue
+        done = [one for one in task.get("annotations", []) if not one.get("was_cancelled")]
+        if len(done) > 1:
+            raise DataError(f"{path} has {len(done)} annotations of {name!r}; keep one of each task")
+        if done and same[0] in drawn:
+            raise DataError(f"{path} has two tasks for the image {name!r}; keep one")
+        if done:
+            drawn[same[0]] = _shapes(done[0]["result"], path, images[same[0]])
+    if missing and len(missing) == len(tasks):
+        raise DataError(f"no image of {path} is there, {missing[0]!r} for one; put the images beside it")
+    names, ids = class_ids(sorted({label for _, shapes in drawn.values() for label, _, _ in shapes}))
+    boxes = sum(is_box for _, shapes in drawn.values() for _, _, is_box in shapes)
+    masks = {
+        name: cell(size, [
+            (IGNORE_INDEX if is_box else ids[label], outline)
+            for label, outline, is_box in sorted(shapes, key=lambda shape: not shape[2])
+        ], path)
+        for name, (size, shapes) in drawn.items()
+    }  # fmt: skip
+    return Found(
+        parts=in_parts(images, masks),
+        class_names=names,
+        palette=voc_colours(len(names)),
+        annotated=True,
+        layout=f"Label Studio, {path.name}",
+        notes=[
+            *walked.notes(),
+            *boxes_note(boxes),
+            *[f"{len(missing)} images of {path.name} are missing, {missing[0]!r} for one" for _ in missing[:1]],
+        ],
+    )
+
+
+def _is_tasks(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(
+        isinstance(task, dict) and ("data" in task or {"image", "annotation_id"} <= task.keys()) for task in content
+    )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A file's name without what uploading puts before it."""
+    return re.sub(r"^[0-9a-f]{8}-", "", name).casefold()
+
+
+def _shapes(results: list[dict], path: Path, image: Path) -> tuple[tuple[int, int], list[tuple[str, Outline, bool]]]:
+    """Size of an image, and label, outline and whether it is only a box, of each region."""
+    shapes: list[tuple[str, Outline, bool]] = []
+    size = (0, 0)
+    try:
+        for result in results:
+            kind, value = result["type"], result["value"]
+            if kind not in KINDS or not value.get(kind):
+                continue
+            size = int(result["original_width"]), int(result["original_height"])
+            share = size[0] / 100, size[1] / 100
+            match kind:
+                case "polygonlabels":
+                    outline = polygon([(x * share[0], y * share[1]) for x, y in value["points"]])
+                case "ellipselabels":
+                    outline = ellipse(value["x"] * share[0], value["y"] * share[1],
+                                      value["radiusX"] * share[0], value["radiusY"] * share[1])  # fmt: skip
+                case "rectanglelabels":
+                    left, top = value["x"] * share[0], value["y"] * share[1]
+                    outline = box(left, top, left + value["width"] * share[0], top + value["height"] * share[1])
+                case _:
+                    outline = run_lengths(_brush(value["rle"], size) > 0)
+            shapes.append((str(value[kind][0]), outline, kind == "rectanglelabels"))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(
+            f"{path} has a region that is broken ({type(error).__name__}: {error}); export again"
+        ) from error
+    if size == (0, 0):
+        from PIL import Image
+
+        with Image.open(image) as opened:
+            size = opened.size
+    return size, shapes
+
+
+def _brush(packed: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Opacity uint8 (H, W) of a brush stroke: RGBA values packed bit by bit as runs and single values."""
+    bits = np.unpackbits(np.array(packed, dtype=np.uint8))
+    place = 0
+
+    def take(count: int) -> int:
+        nonlocal place
+        place += count
+        return int("".join(map(str, bits[place - count : place])) or "0", 2)
+
+    total, width = take(32), take(5) + 1
+    image_size(size[1], size[0])
+    if total != 4 * size[0] * size[1]:
+        raise ValueError(f"a brush stroke of {total} values for an image of {size[0]}×{size[1]}")
+    lengths = [take(4) + 1 for _ in range(4)]
+    values = np.zeros(total, dtype=np.uint8)
+    done = 0
+    while done < total:
+        is_run = take(1)
+        end = done + 1 + take(lengths[take(2)])
+        if is_run:
+            values[done:end] = take(width)
+        else:
+            for i in range(done, min(end, total)):
+                values[i] = take(width)
+        done = end
+    return values.reshape(size[1], size[0], 4)[..., 3]

@@ -1,0 +1,50 @@
+"""The fitted settings of a run with their reasons, as a file that a user may edit and a recipe takes back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
+from prevmatch.run.fitting import median_size, steps_of
+from prevmatch.writing import write_text
+
+
+def make_plan(asked: TrainConfig, fitted: TrainConfig, data: TrainingData) -> dict[str, dict[str, Any]]:
+    """The value of each setting that was left open, and why it has it, by name."""
+    width, height = median_size(data)
+    reasons = {
+        "encoder": "DINOv2-S on a GPU, MobileNetV2 on a CPU, whichever the Hub gives",
+        "encoder_weights": "pretrained weights wherever they can be had",
+        "image_size": f"the median photo is {width}×{height}; those mostly longer than 1536 are brought to 1024",
+        "crop_size": f"nine tenths of the short side of the median photo, {width}×{height}",
+        "epochs": f"{steps_of(fitted, data, 1)} steps, ten for each of {len(data.epoch_rows)} images, at least 5,000",
+        "epoch_images": "as many as give these steps",
+        "bank_interval": "25 joins in a run",
+        "lr": f"suits {fitted.optimizer} over {fitted.encoder}",
+        "decoder_lr_multiplier": f"suits {fitted.encoder}",
+        "weight_decay": f"usual for {fitted.optimizer}",
+    }
+    return {
+        name: {"value": getattr(fitted, name), "why": why}
+        for name, why in reasons.items()
+        if getattr(fitted, name) != getattr(asked, name)
+    }
+
+
+def write_plan(path: Path, plan: dict[str, dict[str, Any]]) -> None:
+    """Write plan.json."""
+    write_text(path, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The values of a plan by name; ConfigError, naming the file, where it is none or names no setting."""
+    try:
+        plan = json.loads(path.read_text())
+        values = {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in plan.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"plan {path} cannot be read ({error}); write one with prevmatch check") from error
+    if strange := values.keys() - TrainConfig.__dataclass_fields__.keys():
+        raise ConfigError(f"plan {path} has {sorted(strange)[0]!r}, which is no setting; remove it")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,0 +1,176 @@
+"""Every tool's export, and folders as people name them: read to the same pixels, or refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data import exports
+from data.raw_layouts import photo
+from prevmatch.config import DataConfig
+from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.reading import read_pair
+from prevmatch.errors import DataError
+
+NAMES = ("background", "car", "tree")
+
+READ = {
+    "images/ and masks/": (exports.plain, {}),
+    "image/ and labels/": (lambda f: exports.plain(f, "image", "labels"), {}),
+    "Images/ and Masks/": (lambda f: exports.plain(f, "Images", "Masks"), {}),
+    "x_mask.png": (lambda f: exports.plain(f, pattern="p{}_mask.png"), {}),
+    "x.jpg.png": (lambda f: exports.plain(f, pattern="p{}.jpg.png"), {}),
+    "masks beside their photos": (lambda f: exports.plain(f, ".", ".", "p{}_mask.png"), {}),
+    "PNG masks beside JPEG photos": (lambda f: exports.plain(f, ".", "."), {}),
+    "masks flat, images nested": (lambda f: exports.plain(f, "images/site 1", "masks"), {}),
+    "one extra level": (lambda f: exports.plain(f / "extra" / "level").parents[1], {}),
+    "a zip": (exports.zipped, {}),
+    "train/images": (exports.parts, {"val": 2}),
+    "images/train": (lambda f: exports.parts(f, ("images/{}", "masks/{}")), {"val": 2}),
+    "train and trainannot": (lambda f: exports.parts(f, ("{}", "{}annot"), ("train", "val")), {"val": 2}),
+    "CamVid in colours": (exports.camvid_colours, {"val": 2, "names": NAMES}),
+    "Cityscapes": (exports.cityscapes, {"val": 2}),
+    "KITTI": (exports.kitti, {}),
+    "labelme": (exports.labelme, {"names": NAMES}),
+    "labelme of Windows": (lambda f: exports.labelme(f, "\\"), {"names": NAMES}),
+    "labelme with photos inside": (exports.labelme_with_photos_inside, {"names": NAMES}),
+    "COCO": (exports.coco, {"names": NAMES}),
+    "COCO of Windows": (lambda f: exports.coco(f, name="images\\{}"), {"names": NAMES}),
+    "COCO in parts": (exports.coco_parts, {"names": NAMES, "val": 2}),
+    "COCO panoptic": (exports.coco_panoptic, {"names": NAMES}),
+    "Roboflow COCO": (exports.roboflow_coco, {"names": NAMES, "val": 2}),
+    "Roboflow semantic masks": (exports.roboflow_masks, {"names": NAMES, "val": 2}),
+    "Roboflow YOLO": (lambda f: exports.yolo(f, ("{}/images", "{}/labels"), ("train", "valid")),
+                      {"names": NAMES, "val": 2}),
+    "Ultralytics YOLO": (exports.yolo, {"names": NAMES, "val": 2}),
+    "YOLO without parts": (exports.yolo_flat, {"names": NAMES}),
+    "Label Studio YOLO": (exports.label_studio_yolo, {"names": NAMES}),
+    "Label Studio JSON": (exports.label_studio, {"names": NAMES}),
+    "CVAT for images": (exports.cvat_images, {"names": NAMES}),
+    "CVAT segmentation mask": (exports.cvat_masks, {"names": NAMES}),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("prevmatch.data.layouts.cached_assets_path",
+                        lambda *_, subfolder, **__: (tmp_path / "cache" / subfolder).absolute())  # fmt: skip
+
+
+def load(folder, **settings):
+    return load_training_data(DataConfig(dataset="custom", data_dir=folder, **settings))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_export_is_read_to_the_right_pixels(tmp_path, name):
+    make, expected = READ[name]
+    data = load(make(tmp_path / "export"))
+    if "names" in expected:
+        assert data.source.class_names == expected["names"]
+    assert len(data.labelled) + len(data.val) == exports.LABELLED
+    assert len(data.unlabelled) >= 1
+    assert len(data.val) == expected.get("val", 1)
+    for rows in (data.labelled, data.val):
+        for row in rows:
+            image, mask = read_pair(row, data.source)
+            assert image.size == exports.SIZE
+            assert np.array_equal(np.asarray(mask), exports.TRUTH)
+
+
+def supervisely(folder):
+    exports.write(folder / "meta.json", {"classes": [{"title": "car"}], "tags": []})
+    exports.photos(folder / "ds0/img")
+    exports.write(folder / "ds0/ann/p0.jpg.json", {"objects": [], "size": {"height": 30, "width": 40}})
+
+
+def brush_masks(folder):
+    exports.masks(folder, pattern="task-{}-annotation-1-by-1-tag-car-0.png")
+
+
+def via(folder):
+    exports.photos(folder)
+    exports.write(folder / "via.json", {"p0.jpg123": {"filename": "p0.jpg", "regions": []}})
+
+
+def cvat_video(folder):
+    exports.photos(folder)
+    exports.write(folder / "annotations.xml", "<annotations><track id='0'/></annotations>")
+
+
+def json_min(folder):
+    exports.photos(folder)
+    exports.write(folder / "x.json", [{"image": "/data/p0.jpg", "id": 1, "annotation_id": 1, "label": []}])
+
+
+def boxes_of_voc(folder):
+    exports.photos(folder / "JPEGImages")
+    exports.write(folder / "Annotations/p0.xml", "<annotation/>")
+
+
+def coco_boxes(folder):
+    exports.photos(folder / "images")
+    exports.write(folder / "annotations.json", exports.coco_content(range(6), outline=False))
+
+
+def yolo_boxes(folder):
+    exports.photos(folder / "images")
+    exports.write(folder / "labels/p0.txt", "0 0.5 0.5 0.2 0.2\n")
+
+
+def volumes(folder):
+    exports.write(folder / "scan.nii.gz", "x")
+
+
+def two_coco(folder):
+    exports.coco(folder)
+    exports.coco(folder, "more.json")
+
+
+def broken_yolo(folder):
+    exports.photos(folder / "images")
+    exports.write(folder / "labels/p0.txt", "0 0.1 0.2 0.3 0.4 0.5\n")
+
+
+def two_labelme(folder):
+    exports.labelme(folder)
+    content = json.loads((folder / "p0.json").read_text())
+    exports.write(folder / "other.json", content)
+
+
+REFUSED = {
+    "Supervisely": (supervisely, "is a Supervisely project; export it as COCO"),
+    "Label Studio brush masks": (brush_masks, "has brush masks of Label Studio"),
+    "VGG Image Annotator": (via, "is of VGG Image Annotator"),
+    "CVAT for video": (cvat_video, "is not of `CVAT for images`; export from CVAT as"),
+    "Label Studio JSON-MIN": (json_min, "is Label Studio's JSON-MIN"),
+    "boxes of VOC": (boxes_of_voc, "as of boxes in Pascal VOC's form"),
+    "COCO boxes": (coco_boxes, "has boxes without outlines only"),
+    "YOLO boxes": (yolo_boxes, "has YOLO boxes without outlines only"),
+    "volumes": (volumes, "has medical volumes"),
+    "two COCO files": (two_coco, "has 2 COCO files, annotations.json and more.json"),
+    "a broken YOLO line": (broken_yolo, "p0.txt, line 1: .* is not a class and the corners"),
+    "two labelme files of a photo": (two_labelme, "second labelme file for the photo"),
+    "photos only": (lambda f: exports.photos(f / "images"), "has 6 images but lacks masks/"),
+    "nothing": (lambda f: f.mkdir(), "holds no images"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_refused_by_what_it_looks_like(tmp_path, name):
+    make, message = REFUSED[name]
+    make(tmp_path / "export")
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path / "export")
+    assert "\n" not in str(caught.value)
+
+
+def test_defects_of_mvtec_are_trained_on_when_asked_for(tmp_path):
+    for i in range(3):
+        photo(tmp_path / f"train/good/{i:03d}.png", exports.SIZE, seed=i)
+        photo(tmp_path / f"test/scratch/{i:03d}.png", exports.SIZE, seed=10 + i)
+        exports.mask(tmp_path / f"ground_truth/scratch/{i:03d}_mask.png", (exports.TRUTH == 1) * 255, palette=False)
+    with pytest.raises(DataError, match=r"single class.*--train_parts test"):
+        load(tmp_path)
+    data = load(tmp_path, train_parts=("test",), val_share=0.3)
+    assert data.source.class_names == ("background", "foreground")
+    assert len(data.labelled) + len(data.val) == 6

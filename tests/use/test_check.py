@@ -1,0 +1,69 @@
+"""Looking before training: the page, the plan with its reasons, and that the recipe takes it back."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from conftest import TINY
+from data import exports
+
+from prevmatch.cli import _planned
+from prevmatch.config import OWN_DATA
+from prevmatch.errors import ConfigError, DataError
+from prevmatch.run.plan import read_plan
+from prevmatch.use.check import check
+
+
+@pytest.fixture
+def config(tmp_path):
+    folder = exports.parts(tmp_path / "mine")
+    return dataclasses.replace(
+        TINY, dataset="custom", data_dir=folder, crop_size=0, image_size=0, epochs=0, lr=0, decoder_lr_multiplier=0,
+        weight_decay=None, bank_interval=0, output_dir=tmp_path / "out",
+    )  # fmt: skip
+
+
+def test_page_shows_what_was_found_and_needs_no_other_file(config, capsys):
+    page, _ = check(config)
+    text = page.read_text()
+    assert not re.search(r"@import|url\(|https?://|<script", text)
+    said = capsys.readouterr().out
+    for told in ("part train: 3 images, 2 with a mask, for training", "nine tenths of the short side", "5000 steps"):
+        assert told in text
+        assert told in said
+    assert text.count("<img ") == 2 + 2 + 1  # validation, labelled, unlabelled
+    assert text.count("data:image/jpeg;base64,") == 5
+    for name in ("class_0", "class_1", "class_2"):
+        assert name in text
+    assert "50.0 %" in text
+    assert "time here" in said
+
+
+def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(config):
+    _, path = check(config)
+    plan = json.loads(path.read_text())
+    assert plan["crop_size"]["value"] == 65
+    assert all(entry["why"] for entry in plan.values())
+    plan["crop_size"]["value"] = 97
+    path.write_text(json.dumps(plan))
+    given = dataclasses.replace(OWN_DATA, plan=str(path), epochs=3)
+    planned = _planned(given, OWN_DATA)
+    assert (planned.crop_size, planned.epochs) == (97, 3)
+
+
+def test_what_is_no_plan_is_named(tmp_path):
+    (tmp_path / "plan.json").write_text('{"croop_size": 3}')
+    with pytest.raises(ConfigError, match=r"plan\.json has 'croop_size', which is no setting"):
+        read_plan(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"plan\.json cannot be read"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_what_training_refuses_is_refused_and_nothing_is_written(config):
+    (config.data_dir / "valid/masks/p3.png").unlink()
+    (config.data_dir / "valid/masks/p4.png").unlink()
+    with pytest.raises(DataError, match="part valid has 3 images"):
+        check(config)
+    assert not config.output_dir.exists()
