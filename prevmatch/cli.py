@@ -77,7 +77,7 @@ def or_exit(command: Callable[[], Value]) -> Value:
         sys.exit(f"error: {printable(error)}")
 
 
-def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA, /) -> None:
+def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
     """Train on your own images: all of them in DATA_DIR/images, masks of the same name for some in DATA_DIR/masks.
 
     One class id per pixel, 255 = ignored; exports of labelling tools are understood too. Crop, schedule and optimiser
@@ -90,7 +90,12 @@ def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA, /) -> None:
 
 
 def compare(
-    runs: tyro.conf.Positional[tuple[Path, ...]], /, *, output_dir: Path = Path("outputs/comparison"), count: int = 12
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    output_dir: Path = Path("outputs/comparison"),
+    count: int = 12,
+    overwrite: bool = False,
 ) -> None:
     """Print one table of finished runs and write side-by-side pictures of their models.
 
@@ -98,10 +103,11 @@ def compare(
         runs: Output folders of finished runs of one data set.
         output_dir: Where TABLE.md and the pictures go.
         count: How many validation images to show.
+        overwrite: Also replace files in output_dir that this command did not write.
     """
     from prevmatch.studies.compare import compare as compare_runs
 
-    print(compare_runs(runs, output_dir, count=count))
+    print(compare_runs(runs, output_dir, count=count, overwrite=overwrite))
     print(f"\npictures: {output_dir}")
 
 
@@ -171,6 +177,7 @@ def evaluate(
     num_workers: int = 2,
     output_dir: Path | None = None,
     save_maps: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Print per-class IoU and mIoU of a model on a data set's validation images, by the published protocol.
 
@@ -181,19 +188,23 @@ def evaluate(
         num_workers: Loader processes.
         output_dir: Also write evaluation.json there.
         save_maps: Also write the class ids of every image to output_dir/maps, as PNG with the palette.
+        overwrite: Also replace files there that this command did not write.
     """
     from accelerate import PartialState
 
-    from prevmatch.use.scores import of_run, score, write_evaluation
+    from prevmatch.ownership import OwnFiles
+    from prevmatch.use.scores import EVALUATION, of_run, score, write_evaluation
 
     if save_maps and output_dir is None:
         raise ConfigError("--save_maps needs --output_dir, where the maps go")
     model, data = of_run(model, data)
     maps = output_dir / "maps" if save_maps and output_dir is not None else None
-    evaluation = score(model, data, window=eval_window, num_workers=num_workers, maps=maps)
+    if output_dir is not None:
+        OwnFiles(output_dir, overwrite=overwrite).require([output_dir / EVALUATION])
+    evaluation = score(model, data, window=eval_window, num_workers=num_workers, maps=maps, overwrite=overwrite)
     PartialState().print(evaluation.table())
     if output_dir is not None and PartialState().is_main_process:
-        write_evaluation(evaluation, output_dir)
+        write_evaluation(evaluation, output_dir, overwrite=overwrite)
 
 
 def predict(

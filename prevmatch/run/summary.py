@@ -4,6 +4,7 @@ from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
 from prevmatch.models.encoder import weights_source
+from prevmatch.printable import printable
 from prevmatch.run.fitting import steps_of
 
 
@@ -15,7 +16,7 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
     lines = [
         f"{len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled images, {len(data.val)} for validation, "
         f"{data.source.num_classes} classes",
-        *data.source.notes,
+        *map(printable, data.source.notes),
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
         *_origin(config),
