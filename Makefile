@@ -8,7 +8,7 @@ DEMO_METHODS := supervised unimatch prevmatch
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
-.PHONY: install demo reproduce-table test soak bench check clean
+.PHONY: install demo reproduce-table test test-all soak bench check clean
 
 install: .venv/installed
 
@@ -29,10 +29,15 @@ reproduce-table: .venv/installed
 	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") $(if $(ONLY_PLAN),--only_plan)
 
-# As many tests side by side as there are cores, each on one thread.
+# Every behaviour once: as many tests side by side as there are cores, each on one thread.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# And then the variations of them: other data sets, formats, signals.
+test-all: export OMP_NUM_THREADS = 1
+test-all: test
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'variation and not soak'
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak
