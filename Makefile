@@ -9,7 +9,7 @@ DEMO_METHODS := supervised unimatch prevmatch
 RECIPE ?= shapes
 RESULTS_DIR ?= results
 
-.PHONY: install demo reproduce-table test soak bench bench-gpu check clean
+.PHONY: install demo reproduce-table small-data-table test test-all soak bench bench-gpu check clean
 
 install: .venv/installed
 
@@ -29,7 +29,7 @@ reproduce-table: .venv/installed
 	  $(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ENCODERS),--encoders $(ENCODERS)) $(if $(SPLITS),--splits $(SPLITS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(ORACLE),--oracle) $(if $(ARGS),--args="$(ARGS)") $(if $(LAUNCH),--launch="$(LAUNCH)") \
-  $(if $(ONLY_PLAN),--only_plan)
+	  $(if $(ONLY_PLAN),--only_plan)
 
 # What unlabelled images bring: labels only, an EMA teacher alone, and earlier versions beside it, at equal steps, and the
 # labels of all images. On shapes, and where a folder is given on CamVid (CAMVID=) and own data (DATA_DIR=, SPLITS=).
@@ -46,10 +46,15 @@ small-data-table: .venv/installed
 	  --methods $(SMALL_METHODS) --results_dir $(SMALL) --args="$(SMALL_ARGS) --epoch_images 1000 $(ARGS)")
 	@cp $(SMALL)/TABLE.md results/SMALL_DATA.md
 
-# As many tests side by side as there are cores, each on one thread.
+# Every behaviour once: as many tests side by side as there are cores, each on one thread.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# And then the variations of them: other data sets, formats, signals.
+test-all: export OMP_NUM_THREADS = 1
+test-all: test
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'variation and not soak'
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak

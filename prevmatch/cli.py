@@ -104,7 +104,12 @@ def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
 
 
 def compare(
-    runs: tyro.conf.Positional[tuple[Path, ...]], /, *, output_dir: Path = Path("outputs/comparison"), count: int = 12
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    output_dir: Path = Path("outputs/comparison"),
+    count: int = 12,
+    overwrite: bool = False,
 ) -> None:
     """Print one table of finished runs and write side-by-side pictures of their models.
 
@@ -112,10 +117,11 @@ def compare(
         runs: Output folders of finished runs of one data set.
         output_dir: Where TABLE.md and the pictures go.
         count: How many validation images to show.
+        overwrite: Also replace files in output_dir that this command did not write.
     """
     from prevmatch.studies.compare import compare as compare_runs
 
-    print(compare_runs(runs, output_dir, count=count))
+    print(compare_runs(runs, output_dir, count=count, overwrite=overwrite))
     print(f"\npictures: {output_dir}")
 
 
@@ -200,6 +206,7 @@ def evaluate(
     num_workers: int = 2,
     output_dir: Path | None = None,
     save_maps: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Print per-class IoU and mIoU of a model on a data set's validation images, by the published protocol.
 
@@ -210,21 +217,26 @@ def evaluate(
         num_workers: Loader processes.
         output_dir: Also write evaluation.json there.
         save_maps: Also write the class ids of every image to output_dir/maps, as PNG with the palette.
+        overwrite: Also replace files there that this command did not write.
     """
     from accelerate import PartialState
 
-    from prevmatch.use.scores import of_run, score, write_evaluation
+    from prevmatch.ownership import OwnFiles
+    from prevmatch.use.scores import EVALUATION, of_run, score, write_evaluation
 
     if save_maps and output_dir is None:
         raise ConfigError("--save_maps needs --output_dir, where the maps go")
     meant = of_run(model, data, _named(sys.argv) & {field.name for field in fields(DataConfig)})
     maps = output_dir / "maps" if save_maps and output_dir is not None else None
+    if output_dir is not None:
+        OwnFiles(output_dir, overwrite=overwrite).require([output_dir / EVALUATION])
     evaluation = score(
-        meant.model, meant.data, apart=meant.apart, window=eval_window, num_workers=num_workers, maps=maps
-    )
+        meant.model, meant.data, apart=meant.apart, window=eval_window, num_workers=num_workers, maps=maps,
+        overwrite=overwrite,
+    )  # fmt: skip
     PartialState().print("\n".join(filter(None, (meant.note, evaluation.table()))))
     if output_dir is not None and PartialState().is_main_process:
-        write_evaluation(evaluation, output_dir)
+        write_evaluation(evaluation, output_dir, overwrite=overwrite)
 
 
 def _named(args: Sequence[str]) -> set[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +47,21 @@ def fill_weights(shapes: dict[str, list[int]], bn_gain: float, classifier_gain: 
     return state
 
 
-def released_file(
-    folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
-) -> Path:
-    """Write a checkpoint as released, with the golden weights."""
+@cache
+def golden_state(folder: Path, backbone: str, num_classes: int | None) -> dict[str, torch.Tensor]:
+    """The golden weights of a network under the released names; nobody changes them."""
     shapes = json.loads((folder / f"{backbone}_keys.json").read_text())
     if num_classes is not None:
         shapes["classifier.weight"][0] = shapes["classifier.bias"][0] = num_classes
     with np.load(folder / f"{backbone}_eval.npz") as file:
-        state = fill_weights(shapes, float(file["bn_gain"]), float(file["classifier_gain"]))
+        return fill_weights(shapes, float(file["bn_gain"]), float(file["classifier_gain"]))
+
+
+def released_file(
+    folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
+) -> Path:
+    """Write a checkpoint as released, with the golden weights."""
+    state = golden_state(folder, backbone, num_classes)
     path = tmp_path / f"{backbone}.pth"
     torch.save({"model": {prefix + name: tensor for name, tensor in state.items()}}, path)
     return path

@@ -1,12 +1,9 @@
 """The commands as a user types them: raw folder → prepare → training → evaluate → table cell."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import warm
 from data.raw_layouts import make_ade20k, make_cityscapes, make_coco, make_pascal
 from data.test_custom import make as make_custom
 from golden_files import SMALL, released_file
@@ -14,40 +11,35 @@ from golden_files import SMALL, released_file
 from prevmatch.config import DataConfig
 from prevmatch.data.from_settings import load_source
 
-ROOT = Path(__file__).parents[1]
 TINY = (
     "--encoder test_resnet --encoder_weights none --decoder_channels 8 --low_level_channels 4 --atrous_rates 1 2 3 "
     "--crop_size 33 --epochs 1 --batch_size 2 --num_workers 0 --method prevmatch"
 )
 
 
-def start(*command, **environment):
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )  # fmt: skip
-
-
 def prevmatch(*words):
-    done = start("-m", "prevmatch.cli", *words)
+    done = warm.run("prevmatch", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def fails(*words):
-    done = start("-m", "prevmatch.cli", *words)
+    done = warm.run("prevmatch", *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
 
 
 def trained(tmp_path, recipe, *words):
-    done = start(f"recipes/{recipe}.py", *TINY.split(), "--output_dir", tmp_path / "run", *words)
+    done = warm.run(f"recipes/{recipe}.py", *TINY.split(), "--output_dir", tmp_path / "run", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["pascal", "cityscapes", "coco", "ade20k"])
+OTHERS = [pytest.param(name, marks=pytest.mark.variation) for name in ("cityscapes", "coco", "ade20k")]
+
+
+@pytest.mark.parametrize("name", ["pascal", *OTHERS])
 def test_raw_folder_becomes_a_table_cell(name, tmp_path):
     raw, prepared = tmp_path / "raw", tmp_path / "prepared"
     {"pascal": make_pascal, "cityscapes": make_cityscapes, "ade20k": make_ade20k,
@@ -86,10 +78,18 @@ def test_twenty_photos_with_five_masks_train_without_any_other_file(tmp_path):
     assert "crops of 65" in said
     said = prevmatch("evaluate", tmp_path / "run", "--num_workers", "0",  # what was held out there, is here
                      "--output_dir", tmp_path / "scores", "--save_maps")  # fmt: skip
-    assert len(list((tmp_path / "scores/maps").glob("**/*.png"))) == 1
+    (saved,) = (tmp_path / "scores/maps").glob("**/*.png")
     best = json.loads((tmp_path / "run/result.json").read_text())["best_miou"]
     assert "best on 1 validation images of custom, whole images" in said
     assert f"| {best:>5.2f} |" in said.splitlines()[-1]
+    for path in (saved, tmp_path / "scores/evaluation.json"):
+        before = path.read_bytes()
+        path.write_text("mine")
+        message = fails("evaluate", tmp_path / "run", "--num_workers", "0", "--output_dir", tmp_path / "scores",
+                        "--save_maps")  # fmt: skip
+        assert message.startswith(f"error: {path} is there and was not written by this command")
+        assert path.read_text() == "mine"
+        path.write_bytes(before)
 
 
 def test_converted_checkpoint_is_evaluated_and_wrong_data_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import warm
 
 from prevmatch.cli import parse_recipe
 from prevmatch.methods import method_of
@@ -103,19 +104,19 @@ def test_settings_for_a_convolutional_encoder_and_for_a_plain_vit_are_not_mixed_
 
 
 def test_unknown_setting_is_rejected():
-    done = start("recipes/shapes.py", "--colour_jitter", "1")
+    done = warm.run("recipes/shapes.py", "--colour_jitter", "1")
     assert done.returncode != 0
     assert "colour_jitter" in done.stderr + done.stdout
 
 
 def test_impossible_setting_is_one_line(tmp_path):
-    done = start("recipes/shapes.py", "--epochs", "-1", "--output_dir", str(tmp_path))
+    done = warm.run("recipes/shapes.py", "--epochs", "-1", "--output_dir", tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: epochs is -1 but must be at least 0\n"
 
 
 def test_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
-    done = start("recipes/camvid.py", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"))
+    done = warm.run("recipes/camvid.py", "--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is no CamVid folder")
     assert not (tmp_path / "out").exists()
@@ -125,27 +126,35 @@ def test_recipe_trains_under_accelerate_launch_and_runs_compare(tmp_path):
     runs = []
     for method in ("supervised", "prevmatch"):
         runs.append(str(tmp_path / method))
-        done = start(
-            "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml", "recipes/shapes.py",
-            "--method", method, "--output_dir", runs[-1], *SMALL,
-        )  # fmt: skip
+        words = ["recipes/shapes.py", "--method", method, "--output_dir", runs[-1], *SMALL]
+        if method == "prevmatch":
+            launch = "accelerate.commands.launch"
+            done = start("-m", launch, "--config_file", "accelerate_configs/cpu.yaml", *words)
+        else:
+            done = warm.run(*words)
         assert done.returncode == 0, done.stderr
         assert "best mIoU" in done.stdout
-    done = start("-m", "prevmatch.cli", "compare", *runs, "--output_dir", str(tmp_path / "c"), "--count", "3")
+    done = warm.run("prevmatch", "compare", *runs, "--output_dir", tmp_path / "c", "--count", "3")
     assert done.returncode == 0, done.stderr
     assert "| supervised |" in done.stdout
     assert "| prevmatch  |" in done.stdout
     assert (tmp_path / "c" / "side_by_side_1.png").is_file()
-    assert (tmp_path / "c" / "TABLE.md").read_text() in done.stdout + "\n"
+    table = tmp_path / "c" / "TABLE.md"
+    assert table.read_text() in done.stdout + "\n"
+    table.write_text("mine")
+    done = warm.run("prevmatch", "compare", *runs, "--output_dir", tmp_path / "c", "--count", "3")
+    assert done.returncode == 1
+    assert f"{table} is there and was not written by this command" in done.stderr
+    assert table.read_text() == "mine"
 
 
 def test_compare_without_runs_says_what_it_needs():
-    done = start("-m", "prevmatch.cli", "compare")
+    done = warm.run("prevmatch", "compare")
     assert done.returncode == 1
     assert done.stderr == "error: no run is named; give the output folders of finished runs\n"
 
 
 def test_compare_refuses_an_unfinished_run(tmp_path):
-    done = start("-m", "prevmatch.cli", "compare", str(tmp_path))
+    done = warm.run("prevmatch", "compare", tmp_path)
     assert done.returncode == 1
     assert "no finished run" in done.stderr

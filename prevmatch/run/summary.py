@@ -5,6 +5,7 @@ from prevmatch.data.gate import class_table
 from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
 from prevmatch.models.encoder import weights_source
+from prevmatch.printable import printable
 from prevmatch.run.fitting import fitted_steps, steps_of
 
 
@@ -16,8 +17,7 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
     lines = [
         f"{len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled images, {len(data.val)} for validation, "
         f"{data.source.num_classes} classes",
-        *data.source.notes,
-        *class_table(data.source),
+        *map(printable, (*data.source.notes, *class_table(data.source))),
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
         *_origin(config),

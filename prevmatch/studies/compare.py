@@ -1,5 +1,6 @@
 """Putting finished runs side by side: one table of their scores, and pictures of what each model sees."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +14,18 @@ from prevmatch.data.reading import read_pair
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import DataError
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.ownership import OwnFiles
 from prevmatch.share.pictures import colour_mask, grid, legend, stacked
-from prevmatch.writing import write_text
 
 ROWS_PER_SHEET = 4
+TABLE = "TABLE.md"
 
 
-def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12) -> str:
+def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12, overwrite: bool = False) -> str:
     """Write TABLE.md and side-by-side pictures of `count` validation images to output_dir; returns the table.
 
-    The runs must be finished and of one data set. Raises DataError where one has no result.json.
+    The runs must be finished and of one data set. Raises DataError where one has no result.json, ConfigError if a file
+    would be replaced that this function did not write and `overwrite` does not say so.
     """
     if not runs:
         raise DataError("no run is named; give the output folders of finished runs")
@@ -31,18 +34,22 @@ def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12) -> str:
     if len(kinds) > 1:
         raise DataError("the runs are of different data sets; compare runs of one")
     table = score_table(results)
+    own = OwnFiles(output_dir, overwrite=overwrite)
+    sheets = [output_dir / f"side_by_side_{number + 1}.png" for number in range(-(-count // ROWS_PER_SHEET))]
+    own.require([output_dir / TABLE, *sheets])
     config = TrainConfig.from_json(results[0]["config"])
     data = load_training_data(config)
     models = [Segmenter.from_pretrained(run / "best") for run in runs]
-    output_dir.mkdir(parents=True, exist_ok=True)
     captions = ["image", "truth", *(_name(result) for result in results)]
     chosen = np.linspace(0, len(data.val) - 1, min(count, len(data.val))).round().astype(int)
     rows = [_row(data, int(index), models, config.image_size) for index in chosen]
-    for start in range(0, len(rows), ROWS_PER_SHEET):
+    for path, start in zip(sheets, range(0, len(rows), ROWS_PER_SHEET), strict=False):  # fewer images than asked for
         sheet = grid(rows[start : start + ROWS_PER_SHEET], captions)
         names = legend(data.source.class_names, data.source.palette, width=sheet.width)
-        stacked(sheet, names).save(output_dir / f"side_by_side_{start // ROWS_PER_SHEET + 1}.png")
-    write_text(output_dir / "TABLE.md", table + "\n")
+        file = io.BytesIO()
+        stacked(sheet, names).save(file, "PNG")
+        own.write(path, file.getvalue())
+    own.write(output_dir / TABLE, f"{table}\n".encode())
     return table
 
 

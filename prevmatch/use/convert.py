@@ -21,7 +21,7 @@ def convert(path: Path, output_dir: Path) -> str:
 
     A segmentation checkpoint becomes a folder that `Segmenter.from_pretrained` loads, with the classes, palette and
     evaluation protocol of its data set; a bare backbone becomes `encoder.safetensors` in it, for --encoder_weights.
-    Raises CheckpointError if the file is neither.
+    Raises CheckpointError if the file is neither, or would replace what is in output_dir.
     """
     state = read_released(path)
     backbone = backbone_of(state)
@@ -29,10 +29,13 @@ def convert(path: Path, output_dir: Path) -> str:
     dinov2 = backbone.startswith("dinov2")
     classifier = named.get("decoder.classifier.2.weight" if dinov2 else "decoder.classifier.weight")
     if classifier is None:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        encoder = {k.removeprefix("encoder.").removeprefix("body."): v.contiguous() for k, v in named.items()}
         weights = output_dir / "encoder.safetensors"
-        save_file(encoder, weights)
+        if weights.exists():
+            raise CheckpointError(f"{weights} is there already; choose another --output_dir, or remove it")
+        output_dir.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {k.removeprefix("encoder.").removeprefix("body."): v.contiguous() for k, v in named.items()}, weights
+        )
         return f"{backbone} without decoder: train with --encoder {ENCODERS[backbone]} --encoder_weights {weights}"
     num_classes = len(classifier)
     data = DATASETS.get(num_classes)

@@ -1,5 +1,6 @@
 """Scoring a finished model on a data set by the published protocol."""
 
+import io
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,9 +21,12 @@ from prevmatch.models.encoder import patch_size
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.saved import best_of_run
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.ownership import OwnFiles
+from prevmatch.printable import printable
 from prevmatch.run.processor import keep_freed_memory
 from prevmatch.share.pictures import palette_mask
-from prevmatch.writing import write_picture, write_text
+
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,8 @@ class Evaluation:
 
     def table(self) -> str:
         """The scores as a Markdown table."""
-        width = max(map(len, (*self.class_iou, "class")))
+        scores = {printable(name): value for name, value in self.class_iou.items()}
+        width = max(map(len, (*scores, "class")))
         protocol = f"sliding window of {self.window}" if self.window else "whole images"
         size = f", long side {self.image_size}" if self.image_size else ""
         lines = [
@@ -51,7 +56,7 @@ class Evaluation:
             f"|-{'-' * width}-|------:|",
             *(
                 f"| {name:<{width}} | {'absent' if value is None else f'{value:.2f}':>5} |"
-                for name, value in self.class_iou.items()
+                for name, value in scores.items()
             ),
             f"| {'mean':<{width}} | {self.miou:>5.2f} |",
         ]
@@ -117,13 +122,15 @@ def score(
     window: int | None = None,
     num_workers: int = 2,
     maps: Path | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Evaluate a folder or Hub repository on the validation images that `data` names, in fp32, each image once.
 
     `apart` says that the model saw nothing of this own data: without a validation part all its masks count. `window`
     replaces the model's own protocol (a sliding window of that side; None keeps it). Where a folder `maps` is given,
     each image's class ids go there as ID.png, palette included, at the size they were evaluated at. Works in several
-    processes too. Raises DataError if classes do not fit, and the errors of loading model and data.
+    processes too. Raises DataError if classes do not fit, ConfigError if a map would replace a file that this function
+    did not write and `overwrite` does not say so, and the errors of loading model and data.
     """
     state = PartialState()
     if state.device.type == "cpu":
@@ -147,12 +154,16 @@ def score(
         source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
         num_workers=num_workers,
     )  # fmt: skip
-    names = iter(source.val["id"][state.process_index :: state.num_processes] if maps else ())
+    own = OwnFiles(maps or Path(), overwrite=overwrite)
+    names = source.val["id"][state.process_index :: state.num_processes] if maps else []
+    paths = [own.folder.joinpath(*(p for p in Path(f"{name}.png").parts if p not in ("/", ".."))) for name in names]
+    own.require(paths)
+    places = iter(paths)
 
     def keep(ids: Tensor) -> None:
-        assert maps is not None
-        parts = [part for part in Path(f"{next(names)}.png").parts if part not in ("/", "..")]
-        write_picture(maps.joinpath(*parts), palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette))
+        file = io.BytesIO()
+        palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette).save(file, "PNG")
+        own.write(next(places), file.getvalue())
 
     scores = class_iou(
         Frozen(network).of(network),
@@ -181,7 +192,8 @@ def score(
     )
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write evaluation.json into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation), indent=2) + "\n")
+def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> None:
+    """Write evaluation.json into `folder`; raises ConfigError if it replaced another file without `overwrite`."""
+    own, path = OwnFiles(folder, overwrite=overwrite), folder / EVALUATION
+    own.require([path])
+    own.write(path, (json.dumps(asdict(evaluation), indent=2) + "\n").encode())

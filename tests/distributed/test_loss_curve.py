@@ -45,7 +45,7 @@ def curve(folder, processes, *, frozen):
     return [line for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.variation)])
 def test_two_processes_have_the_loss_curve_of_one(tmp_path, frozen):
     """Also where they compute the blocks twice, or have parameters without a gradient."""
     alone, pair = curve(tmp_path, 1, frozen=frozen), curve(tmp_path, 2, frozen=frozen)

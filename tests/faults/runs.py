@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import psutil
+import warm
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ sys.path.insert(0, {tests!r})
 import dataclasses
 from pathlib import Path
 from conftest import TINY, divide
+import prevmatch.progress
 from prevmatch.cli import or_exit
 from prevmatch.data.shapes import load_shapes
 from prevmatch.loop import train
@@ -34,24 +36,28 @@ config = dataclasses.replace(
     ) | {settings!r}
 )
 data = divide(load_shapes(train=24, val=3), "1_4")
+prevmatch.progress.SECONDS_BETWEEN_LINES = 0  # tests wait for what it says
 {before}
 if __name__ == "__main__":  # loader processes that are spawned import this file
     or_exit(lambda: train(config, data))
 """
 
 
-def start(folder, *, processes=1, num_workers=0, before="", launcher=(), **settings):
-    """Start a run that resumes by itself; its output goes to `log`."""
+def start(folder, *, processes=1, num_workers=0, before="", launcher=(), fresh=False, **settings):
+    """Start a run that resumes by itself; its output goes to `log`. A `fresh` one imports everything itself."""
     script = folder.parent / f"{folder.name}.py"
     script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
                                  num_workers=num_workers, settings=settings, before=before))  # fmt: skip
+    log = folder.parent / f"{folder.name}.log"
+    if processes == 1 and not launcher and not fresh:
+        return warm.start(script, output=log, ACCELERATE_USE_CPU="true")
     command = [sys.executable]
     if processes > 1 or launcher:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *launcher]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    output = (folder.parent / f"{folder.name}.log").open("a")
-    return subprocess.Popen([*command, str(script)], cwd=ROOT, env=environment, stdout=output, stderr=output,
-                            start_new_session=True)  # fmt: skip
+    with log.open("a") as output:
+        return subprocess.Popen([*command, str(script)], cwd=ROOT, env=environment, stdout=output, stderr=output,
+                                start_new_session=True)  # fmt: skip
 
 
 def finish(folder, **options):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -182,10 +183,16 @@ def model():
     return Segmenter(CONFIG).eval()
 
 
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(model, tmp_path):
-    model.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
 
 
 @contextlib.contextmanager

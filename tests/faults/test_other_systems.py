@@ -32,7 +32,7 @@ def test_run_stops_in_order_and_goes_on(tmp_path, monkeypatch, system, number):
     (tmp_path / "site/sitecustomize.py").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     folder = tmp_path / "run"
-    options = {"num_workers": 1, "epochs": 1, "epoch_images": 80, "before": SPAWN}
+    options = {"num_workers": 1, "epochs": 1, "epoch_images": 80, "before": SPAWN, "fresh": True}
     process = start(folder, **options)
     assert reached(folder, "loss=", process=process), (tmp_path / "run.log").read_text()
     os.killpg(process.pid, number)  # the group, as a terminal or a scheduler does

@@ -14,14 +14,6 @@ from prevmatch.run.checkpoint import join
 from prevmatch.writing import write_manifest
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert finish(folder) == 0
-    return outcome(folder)
-
-
 def test_run_killed_three_times_ends_bit_identical(whole, tmp_path):
     assert sum(killed_and_resumed(tmp_path / "run", 3, seed=1)) >= 1
     assert outcome(tmp_path / "run") == whole
@@ -102,9 +94,8 @@ def test_second_interrupt_stops_at_once(tmp_path):
     assert process.wait(timeout=10) == 130
 
 
-def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, tmp_path):
-    folder = tmp_path / "run"
-    assert finish(folder) == 0
+def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, finished, tmp_path):
+    folder = finished
     names = sorted(path.relative_to(last_checkpoint(folder)) for path in last_checkpoint(folder).rglob("*")
                    if path.is_file())  # fmt: skip
     assert len(names) >= 7
@@ -126,9 +117,8 @@ def test_every_torn_file_is_noticed_and_the_checkpoint_before_is_used(whole, tmp
     assert outcome(folder) == whole
 
 
-def test_other_settings_and_other_images_are_refused_with_their_names(tmp_path):
-    folder = tmp_path / "run"
-    assert finish(folder) == 0
+def test_other_settings_and_other_images_are_refused_with_their_names(finished, tmp_path):
+    folder = finished
     assert finish(folder, lr=0.5, seed=3) == 1
     last = (tmp_path / "run.log").read_text().splitlines()[-1]
     assert "other settings: lr=0.5 (was 0.001), seed=3 (was 0); use those to resume" in last
@@ -157,12 +147,14 @@ GUIDANCE = {
     "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True, **VIT,
                   "freeze_encoder": True},
 }  # fmt: skip
+LATE_ENOUGH = {"epochs": 3}
+"""It is killed in the second epoch and goes on into the third, with two versions in the bank."""
 
 
 @pytest.mark.parametrize("kind", GUIDANCE)
 def test_every_guide_goes_on_bit_identical(tmp_path, kind):
     """Killed within an epoch, after a checkpoint in the middle of it."""
-    folder, undisturbed, settings = tmp_path / "run", tmp_path / "undisturbed", GUIDANCE[kind]
+    folder, undisturbed, settings = tmp_path / "run", tmp_path / "undisturbed", GUIDANCE[kind] | LATE_ENOUGH
     if kind == "outside":
         model = Segmenter(SegmenterConfig(encoder="test_resnet", num_classes=5, decoder_channels=8))
         model.save_pretrained(tmp_path / "model")
@@ -175,9 +167,8 @@ def test_every_guide_goes_on_bit_identical(tmp_path, kind):
     assert outcome(folder) == outcome(undisturbed)
 
 
-def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
-    folder = tmp_path / "run"
-    assert finish(folder) == 0
+def test_checkpoint_of_another_version_is_refused_in_one_line(finished, tmp_path):
+    folder = finished
     for checkpoint in (folder / "checkpoints").glob("step_*"):
         state = json.loads((checkpoint / "state.json").read_text())
         del state["format"]

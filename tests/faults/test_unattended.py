@@ -34,7 +34,7 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path):
     assert finish(folder) == 0  # the lock ended with its process
 
 
-def test_full_disk_during_a_checkpoint_is_told_and_training_goes_on(tmp_path):
+def test_full_disk_during_a_checkpoint_is_told_and_training_goes_on(whole, tmp_path):
     folder = tmp_path / "run"
     before = """
 import prevmatch.run.checkpoint as c
@@ -49,12 +49,10 @@ c.write = full
     assert finish(folder, before=before) == 0
     log = (tmp_path / "run.log").read_text()
     assert log.count("could not be written ([Errno 28] No space left on device); the ones before it stay") == 2
-    undisturbed = tmp_path / "undisturbed"
-    assert finish(undisturbed) == 0
-    assert outcome(folder) == outcome(undisturbed)
+    assert outcome(folder) == whole
 
 
-def test_disk_that_is_really_full_leaves_the_older_checkpoint(tmp_path):
+def test_disk_that_is_really_full_leaves_the_older_checkpoint(whole, tmp_path):
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting a small file system needs root")
     disk = tmp_path / "disk"
@@ -83,9 +81,7 @@ m.step = filling
         assert "free space or choose another" in last_line(folder)
         (disk / "filler").unlink()
         assert finish(folder, before=before) == 0
-        undisturbed = tmp_path / "undisturbed"
-        assert finish(undisturbed) == 0
-        assert outcome(folder) == outcome(undisturbed)
+        assert outcome(folder) == whole
     finally:
         subprocess.run(["umount", str(disk)], check=False)
 
@@ -110,8 +106,18 @@ def test_failing_sample_in_a_loader_worker_is_named(tmp_path):
     assert "error: sample 5 of epoch 1, images 'train_00" in last_line(tmp_path / "run")
 
 
-@pytest.mark.parametrize("signal", [9, 7])  # the second: a full /dev/shm
-@pytest.mark.parametrize("seconds", [0, 0.5], ids=["loading", "computing"])  # torch tells it wherever training is
+LOADING, COMPUTING = 0, 0.5
+"""Seconds of a step: torch tells a death wherever training then is."""
+
+
+@pytest.mark.parametrize(
+    ("signal", "seconds"),  # signal 7: a full /dev/shm
+    [
+        (9, LOADING),
+        (7, COMPUTING),
+        *(pytest.param(*case, marks=pytest.mark.variation) for case in ((7, LOADING), (9, COMPUTING))),
+    ],
+)
 def test_dying_loader_worker_is_one_line(tmp_path, signal, seconds):
     before = DEADLY_SAMPLE.format(death=f"os.kill(os.getpid(), {signal})", seconds=seconds)
     assert finish(tmp_path / "run", before=before, num_workers=2) == 1

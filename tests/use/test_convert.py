@@ -185,3 +185,7 @@ def test_bare_dinov2_becomes_encoder_weights(tmp_path):
     assert all(
         torch.equal(t, body.state_dict()[name.removeprefix("body.")]) for name, t in encoder.state_dict().items()
     )
+    weights.write_text("mine")
+    with pytest.raises(CheckpointError, match=r"encoder\.safetensors is there already"):
+        convert(tmp_path / "dinov2_vits14_pretrain.pth", tmp_path / "out")
+    assert weights.read_text() == "mine"
