@@ -394,6 +394,8 @@ class OptimiserConfig(Part):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        kinds = ("sgd", "adamw")
+        _check(self.optimizer in kinds, f"optimizer is {self.optimizer!r} but must be of {', '.join(kinds)}")
         _at_least(self, 1, "gradient_accumulation_steps")
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(

@@ -68,13 +68,12 @@ def test_hub_that_does_not_answer_is_noticed_at_once(monkeypatch):
 def test_records_name_the_encoder_and_a_resumed_run_keeps_it(tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prevmatch.run.choosing, "SMALL", "test_resnet")
     monkeypatch.setattr(prevmatch.run.choosing, "_at_hand", lambda name: False)
-    config = dataclasses.replace(AUTO, output_dir=tmp_path / "run", panel_every=0, optimizer="auto")
+    config = dataclasses.replace(AUTO, output_dir=tmp_path / "run", panel_every=0)
     train(config, tiny_data)
     for name in ("config.json", "best/config.json"):
         assert json.loads((tmp_path / "run" / name).read_text())["encoder"] == "test_resnet"
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["config"]["encoder"], result["config"]["encoder_weights"]) == ("test_resnet", "none")
-    assert result["config"]["optimizer"] == "sgd"
     monkeypatch.setattr(prevmatch.run.choosing, "_at_hand", lambda name: True)
     train(dataclasses.replace(config, resume=True), tiny_data)
     said = capsys.readouterr().out
