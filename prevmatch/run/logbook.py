@@ -68,6 +68,7 @@ class Logbook:
             self._fault(state, lr, losses, keys)
         losses = {name: value.detach() for name, value in losses.items()}
         self.pending.append(Entry(state.step, lr, losses, keys, outcome == "taken"))
+        self.bar.update()
         if len(self.pending) >= self.every:
             self.flush()
 
@@ -76,7 +77,6 @@ class Logbook:
         if not self.pending:
             return
         counting = [entry for entry in self.pending if entry.counts]
-        self.bar.update(len(self.pending))
         self.pending = []
         if not counting:
             return
@@ -143,7 +143,7 @@ class Logbook:
             self.pending.append(Entry(step, lr, tensors, [(epoch, position) for epoch, position in keys], counts))
         if self.accelerator.is_main_process:
             write_bytes(self.path, content)
-        self.bar.update(batches - len(pending))
+        self.bar.initial = self.bar.n = batches  # what was done before tells nothing of the time that is left
 
     def content(self) -> bytes:
         """metrics.jsonl as it is."""
