@@ -372,6 +372,8 @@ class OptimiserConfig(Part):
     epochs: int = 80
     """One epoch is one pass over the unlabelled images (over the labelled ones where all are), or over epoch_images of
     them; 0 fits both to their number."""
+    steps: int = 0
+    """Optimiser steps of the whole run, up to the next whole epoch, instead of epochs; 0 leaves it to these."""
     batch_size: int = 8
     """Labelled images per process and step; as many unlabelled ones come on top."""
     total_batch_size: int | None = None
@@ -407,7 +409,16 @@ class OptimiserConfig(Part):
         _at_least(self, 1, "gradient_accumulation_steps")
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(
-            self, 0, "epochs", "lr", "decoder_lr_multiplier", "warmup_steps", "momentum", "ohem_min_kept", "seed"
+            self,
+            0,
+            "epochs",
+            "steps",
+            "lr",
+            "decoder_lr_multiplier",
+            "warmup_steps",
+            "momentum",
+            "ohem_min_kept",
+            "seed",
         )
         _at_least(self, 0, "weight_decay", or_none=True)
         _share(self, "ohem_threshold")
@@ -451,6 +462,8 @@ class RunConfig(Part):
     """How many checkpoints are kept; with two, one is whole whatever happens to the other."""
     twin: bool = False
     """Also train on the labels only, for as many steps and for as long, and say whether the unlabelled images help."""
+    hours: float | None = None
+    """Size the schedule such that training takes about so many hours here, by passes measured before it begins."""
     max_hours: float | None = None
     """Stop in order after so many hours, with a checkpoint and exit status 75; 0.5 is half an hour."""
     nonfinite: Literal["stop", "skip"] = "stop"
@@ -476,7 +489,9 @@ class RunConfig(Part):
         _at_least(self, 1, "save_total_limit", "logging_steps")
         _at_least(self, 1, "checkpointing_steps", or_none=True)
         _at_least(self, 0, "num_workers", "nonfinite_limit", "panel_every")
-        _check(self.max_hours is None or self.max_hours > 0, f"max_hours is {self.max_hours} but must be positive")
+        for name in ("hours", "max_hours"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"{name} is {value} but must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

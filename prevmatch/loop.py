@@ -33,6 +33,7 @@ from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
 from prevmatch.run.fitting import fit, require_unlabelled
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.logbook import Logbook
+from prevmatch.run.measuring import size_to_hours
 from prevmatch.run.results import TrainResult, open_output_dir, report
 from prevmatch.run.resume import Keeper
 from prevmatch.run.state import TrainState
@@ -57,7 +58,8 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     set_seed(config.seed)
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
-    config = fit(choose_encoder(config, accelerator), data, accelerator.num_processes)
+    config = size_to_hours(choose_encoder(config, accelerator), data, accelerator)
+    config = fit(config, data, accelerator.num_processes)
     method = method_of(config)
     require_unlabelled(method, data)
     students = build_students(config, method, data, accelerator)

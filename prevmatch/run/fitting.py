@@ -54,9 +54,12 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     for name in ("crop_size", "eval_window"):
         for encoder in (config.encoder, *others):
             require_whole_patches(name, getattr(config, name), patch_size(encoder), encoder)
-    if config.epochs == 0:
+    per_step = config.batch_size * processes * config.gradient_accumulation_steps
+    if config.steps:
+        in_epoch = -(-config.steps // EPOCHS)
+        config = dataclasses.replace(config, epochs=-(-config.steps // in_epoch), epoch_images=in_epoch * per_step)
+    elif config.epochs == 0:
         steps = fitted_steps(data)
-        per_step = config.batch_size * processes * config.gradient_accumulation_steps
         config = dataclasses.replace(
             config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
         )

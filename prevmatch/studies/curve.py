@@ -9,7 +9,7 @@ from prevmatch.errors import DataError
 from prevmatch.intervals import Interval, extrapolation, scores
 from prevmatch.loop import train
 from prevmatch.share.report_page import CURVE, write_report
-from prevmatch.studies.folds import pool
+from prevmatch.studies.folds import length_of, pool
 from prevmatch.studies.gain import settings_of
 from prevmatch.writing import write_text
 
@@ -37,8 +37,9 @@ def curve(run: Path) -> dict[str, Any]:
         folder = run / "curve" / share.removesuffix("%")
         for fold in range(1, folds + 1):
             own = dataclasses.replace(
-                base, fold=fold, labelled=share, resume=True, output_dir=folder / f"fold_{fold}", push_to_hub=False
-            )
+                base, fold=fold, labelled=share, resume=True, output_dir=folder / f"fold_{fold}", push_to_hub=False,
+                **length_of(run / "fold_1"),
+            )  # fmt: skip
             train(own)
         points.append(pool(folder, folds)[0])
         sizes.append(_labelled(folder, folds))
@@ -68,7 +69,7 @@ def _content(found: list[Interval], sizes: list[float], promised: Interval) -> d
     double = f"{promised.value:.0f} [{promised.low:.0f}, {promised.high:.0f}]"
     lines.append(f"from {2 * sizes[-1]:g}, if it goes on like this: {double}")
     return {
-        "points": [{"masks": size} | iou.to_json() for size, iou in zip(sizes, found, strict=True)],
-        "double": {"masks": 2 * sizes[-1]} | promised.to_json() | {"told": lines[-1]},
+        "points": [{"learned_from": size} | iou.to_json() for size, iou in zip(sizes, found, strict=True)],
+        "double": {"learned_from": 2 * sizes[-1]} | promised.to_json() | {"told": lines[-1]},
         "told": lines,
     }

@@ -22,7 +22,7 @@ from prevmatch.run.launch import is_first, wait_for_all
 from prevmatch.run.results import TrainResult
 from prevmatch.run.validation import POOLED, Validation, evaluations, read_validation, write_validation
 from prevmatch.share.report_page import duration
-from prevmatch.studies.gain import SUMMARY
+from prevmatch.studies.gain import SUMMARY, settings_of
 from prevmatch.writing import write_text
 
 
@@ -70,7 +70,7 @@ def run_all(config: TrainConfig, begun: float) -> TrainResult | None:
     Returns the result of the last one, None where it was a single fold. `begun` is when max_hours began to count, on
     the clock of `time.monotonic`. Raises the errors of `train`; with `resume` the same call goes on.
     """
-    result, seconds = None, []
+    result, seconds, length = None, [], dict[str, Any]()
     runs = list(_runs(config))
     if len(runs) > 1:
         tell(
@@ -78,16 +78,22 @@ def run_all(config: TrainConfig, begun: float) -> TrainResult | None:
             "the time of one; each can also run by itself with --fold 1 and so on, the final model with --fold 0"
         )
     for done, (name, run) in enumerate(runs):
-        if run.fold == 0:
-            run = _final(run)
+        run = _final(run) if run.fold == 0 else dataclasses.replace(run, **length)
         tell(f"== {name}" if len(runs) > 1 else "")
         since = time.monotonic()
         result = train(dataclasses.replace(run, max_hours=_left(config, begun)))
         wait_for_all()  # for the first process writes the result that all read
+        length = length_of(run.output_dir)
         seconds.append(time.monotonic() - since)
         if left := len(runs) - done - 1:
             tell(f"{name}: {result.line()}\nabout {duration(left * sum(seconds) / len(seconds))} to go")
     return None if config.fold else result
+
+
+def length_of(run: Path) -> dict[str, Any]:
+    """The settings that make another run as long as this one, whatever it was sized by."""
+    fitted = settings_of(run)
+    return {"hours": None, "steps": 0, "epochs": fitted.epochs, "epoch_images": fitted.epoch_images}
 
 
 def _runs(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
@@ -96,7 +102,8 @@ def _runs(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     wanted = whole if config.fold is None else [config.fold]
     for fold in wanted:
         name, folder = ("final model", "") if not fold else (f"fold {fold} of {config.folds}", f"fold_{fold}")
-        own = {"fold": fold, "output_dir": config.output_dir / folder, "twin": False}
+        hours = config.hours and config.hours / (config.folds + 1)
+        own = {"fold": fold, "output_dir": config.output_dir / folder, "twin": False, "hours": hours}
         yield name, dataclasses.replace(config, **own, push_to_hub=config.push_to_hub and not fold)
 
 
@@ -106,14 +113,12 @@ def _final(config: TrainConfig) -> TrainConfig:
     validation, fold = pool(run, folds)
     pooled = by_epoch(run, folds)
     epochs, why = sensible_epochs(pooled, fold)
-    first = TrainConfig.from_json(json.loads((run / "fold_1" / "config.json").read_text()))
     if is_first():
         names = list(json.loads((run / "fold_1" / "result.json").read_text())["class_iou"])
         write_validation(run / POOLED, validation)
         write_text(run / SUMMARY, json.dumps(_summary(validation, fold, pooled, names, epochs, why), indent=2) + "\n")
     tell(f"{told(scores(validation.confusions, units=validation.units).miou, folds=True)}; {why}")
-    fitted = dataclasses.replace(config, epochs=first.epochs, epoch_images=first.epoch_images)
-    return config if epochs == first.epochs else dataclasses.replace(fitted, epochs=epochs)
+    return dataclasses.replace(config, **length_of(run / "fold_1") | {"epochs": epochs})
 
 
 def _summary(

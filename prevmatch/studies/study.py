@@ -16,7 +16,7 @@ from prevmatch.errors import ConfigError
 from prevmatch.intervals import answer
 from prevmatch.run.launch import is_first, wait_for_all
 from prevmatch.share.report_page import STUDY, SUSPICIOUS, read_json, write_report
-from prevmatch.studies.folds import run_all, tell
+from prevmatch.studies.folds import length_of, run_all, tell
 from prevmatch.studies.gain import gain, settings_of
 from prevmatch.studies.held_out import held_out, parts_of
 from prevmatch.studies.pseudo_labels import quality
@@ -89,9 +89,9 @@ def _twins(config: TrainConfig, begun: float) -> dict[str, str]:
     """Train on labels only what the run learned from all, and say which is better on the same images."""
     run, told = config.output_dir, {}
     main = read_json(run / "result.json")
-    fitted = settings_of(parts_of(run)[0])  # the final model may have trained shorter
+    length = length_of(parts_of(run)[0])  # the final model may have trained shorter
     for folder, how in TWINS.items():
-        epochs = fitted.epochs
+        epochs = length["epochs"]
         if folder == "twin_time":
             faster = main["seconds_per_iteration"] / read_json(run / "twin" / "result.json")["seconds_per_iteration"]
             if faster < WORTH_IT:
@@ -99,7 +99,7 @@ def _twins(config: TrainConfig, begun: float) -> dict[str, str]:
             epochs = round(faster * epochs)
         own = dataclasses.replace(
             config, output_dir=run / folder, twin=False, method="supervised", previous_guidance=False, partner=None,
-            epochs=epochs, epoch_images=fitted.epoch_images, push_to_hub=False,
+            push_to_hub=False, **length | {"epochs": epochs},
         )  # fmt: skip
         tell(f"== labels only, {how}")
         run_all(own, begun)

@@ -56,12 +56,12 @@ def test_every_fold_is_trained_with_a_quarter_and_half_of_its_masks(run, monkeyp
     monkeypatch.setattr(module, "train", train)
     found = curve(run)
     assert asked == [(share, fold, 2, True) for share in ("25%", "50%") for fold in (1, 2, 3)]
-    assert [point["masks"] for point in found["points"]] == [2.5, 5, 10]
+    assert [point["learned_from"] for point in found["points"]] == [2.5, 5, 10]
     whole = np.concatenate([matrices(0.9, fold) for fold in (1, 2, 3)])
     assert found["points"][-1]["value"] == pytest.approx(pooled_miou(whole))
     values = [point["value"] for point in found["points"]]
     assert values == sorted(values)
-    assert found["double"]["masks"] == 20
+    assert found["double"]["learned_from"] == 20
     assert found["double"]["value"] == pytest.approx(np.polyval(np.polyfit([0, 1, 2], values, 1), 3))
     assert found["told"][0].startswith(f"learned from 2.5 masks: {values[0]:.0f} ± ")
     assert json.loads((run / "curve.json").read_text()) == found
