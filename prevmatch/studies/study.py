@@ -8,11 +8,12 @@ import dataclasses
 import json
 import shlex
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prevmatch.config import TrainConfig
-from prevmatch.errors import ConfigError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.intervals import answer
 from prevmatch.run.launch import is_first, wait_for_all
 from prevmatch.share.report_page import STUDY, SUSPICIOUS, read_json, write_report
@@ -46,9 +47,10 @@ def study(config: TrainConfig) -> list[str]:
     lines = [result.line()]
     if config.dataset != "custom":  # published data sets have protocols of their own
         return lines
-    helped = _twins(config, begun) if config.twin else {}
+    if config.twin:
+        _train_twins(config, begun)
     if is_first():
-        content = findings(config.output_dir, helped)
+        content = findings(config.output_dir)
         lines += [*content["helped"].values(), f"next: {content['next_step']}"]
         write_text(config.output_dir / STUDY, json.dumps(content, indent=2) + "\n")
         write_report(config.output_dir)
@@ -56,10 +58,10 @@ def study(config: TrainConfig) -> list[str]:
     return lines
 
 
-def findings(run: Path, helped: dict[str, str]) -> dict[str, Any]:
-    """What a finished run and its folds say, as plain JSON values; draws the most doubtful masks."""
+def findings(run: Path) -> dict[str, Any]:
+    """What a finished run, its folds and its twins say, as plain JSON values; draws the most doubtful masks."""
     settings = settings_of(run)
-    content: dict[str, Any] = {"helped": helped, "pseudo_labels": None, "suspicious": []}
+    content: dict[str, Any] = {"helped": helped(run), "pseudo_labels": None, "suspicious": []}
     if settings.folds:
         held = held_out(run)
         content["pseudo_labels"] = quality(held, settings) if settings.method != "supervised" else None
@@ -85,9 +87,20 @@ def next_step(run: Path, settings: TrainConfig, result: dict, found: dict[str, A
     return "label more photos"
 
 
-def _twins(config: TrainConfig, begun: float) -> dict[str, str]:
-    """Train on labels only what the run learned from all, and say which is better on the same images."""
-    run, told = config.output_dir, {}
+def helped(run: Path) -> dict[str, str]:
+    """Whether a run was better than each of its twins that is finished, on the same images, in a sentence."""
+    told = {}
+    for folder, how in TWINS.items():
+        if (run / folder / "result.json").is_file():
+            with suppress(DataError):  # a twin of an earlier run, of other images
+                found = answer(gain(run, run / folder))
+                told[folder] = f"did the unlabelled photos help, against labels only {how}? {found}"
+    return told
+
+
+def _train_twins(config: TrainConfig, begun: float) -> None:
+    """Train on labels only what the run learned from all."""
+    run = config.output_dir
     main = read_json(run / "result.json")
     length = length_of(parts_of(run)[0])  # the final model may have trained shorter
     for folder, how in TWINS.items():
@@ -103,6 +116,3 @@ def _twins(config: TrainConfig, begun: float) -> dict[str, str]:
         )  # fmt: skip
         tell(f"== labels only, {how}")
         run_all(own, begun)
-        found = answer(gain(run, run / folder))
-        told[folder] = f"did the unlabelled photos help, against labels only {how}? {found}"
-    return told
