@@ -28,8 +28,8 @@ def merge(source: Source, counts: np.ndarray, config: DataConfig) -> tuple[Sourc
     ids = [IGNORE_INDEX if name in ignored else names.index(new_name[name]) for name in source.class_names]
     first = [ids.index(label) for label in range(len(names))]
     merged = np.zeros((len(counts), len(names) + 1), dtype=counts.dtype)
-    for old, label in enumerate([*ids, IGNORE_INDEX]):
-        merged[:, -1 if label == IGNORE_INDEX else label] += counts[:, old]
+    for place, label in enumerate([*ids, IGNORE_INDEX]):
+        merged[:, -1 if label == IGNORE_INDEX else label] += counts[:, place]
     told = [f"classes merged: {rule}" for rule in config.merge_classes]
     told += [f"classes ignored: {', '.join(sorted(ignored))}"] * bool(ignored)
     source = dataclasses.replace(
