@@ -32,7 +32,8 @@ def pieces_of(ids: np.ndarray, *, tolerance: float = TOLERANCE, smallest: int = 
     found = []
     for label in np.unique(ids):
         padded = np.pad((ids == label).astype(np.float64), 1)
-        for line in contourpy.contour_generator(z=padded).lines(0.5):
+        for traced in contourpy.contour_generator(z=padded).lines(0.5):
+            line: np.ndarray = np.asarray(traced)
             area = _area(line)
             if area < smallest:  # negative for a hole
                 continue
