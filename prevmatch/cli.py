@@ -69,9 +69,9 @@ def run_recipe(
 def _train_and_tell(config: TrainConfig) -> None:
     from accelerate import PartialState
 
-    from prevmatch.loop import train
+    from prevmatch.studies.study import study
 
-    PartialState().print(train(config).line())
+    PartialState().print("\n".join(study(config)))
 
 
 def or_exit(command: Callable[[], Value]) -> Value:
@@ -362,6 +362,33 @@ def push(
         print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
 
 
+def suggest(run: tyro.conf.Positional[Path], /, *, count: int = 10, output_dir: Path | None = None) -> None:
+    """Choose unlabelled photos to label next, and write them with labels to correct for labelme, CVAT and COCO.
+
+    Args:
+        run: A run's output folder, or that of folds, with earlier versions.
+        count: How many photos.
+        output_dir: Where they go; by default suggestions/ in the run's folder. What is there is replaced.
+    """
+    from prevmatch.studies.suggest import suggest as choose
+
+    folder = output_dir or run / "suggestions"
+    for number, row in enumerate(choose(run, folder, count=count), start=1):
+        print(f"{number:>3} {row['image']}: {row['why']}")
+    print(f"photos with labels to correct in {folder}; see {folder / 'suggestions.html'}")
+
+
+def curve(run: tyro.conf.Positional[Path], /) -> None:
+    """Train the folds of a run again with a quarter and half of their masks, and say what more masks would bring.
+
+    Args:
+        run: The output folder of a run with --folds.
+    """
+    from prevmatch.studies.curve import curve as draw
+
+    print("\n".join(draw(run)["told"]))
+
+
 def report(run: tyro.conf.Positional[Path], /) -> None:
     """Draw the curves of a finished or interrupted run and write its report.html anew.
 
@@ -381,6 +408,7 @@ def main() -> None:
     commands: dict[str, Callable[..., Any]] = {
         "train": train, "check": check, "prepare": prepare, "evaluate": evaluate, "predict": predict, "push": push,
         "export": export, "convert": convert, "table": table, "compare": compare, "report": report,
+        "suggest": suggest, "curve": curve,
     }  # fmt: skip
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 

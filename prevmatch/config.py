@@ -230,6 +230,11 @@ class DataConfig(PlaceConfig):
     """Seed of that draw and of the validation images held out; `seed` leaves them as they are."""
     val_share: float = 0.2
     """Share of the labelled images held out for validation where custom data has no validation part."""
+    folds: int = 0
+    """Divide the masks of custom data into so many folds (5), train a network for each that never sees it, score each
+    mask once, then train the final model on all masks; 0 holds a single part out."""
+    fold: int | None = None
+    """Only this one of the folds, from 1 on; 0 is the final model, which takes what the folds found. None does all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,7 +242,12 @@ class DataConfig(PlaceConfig):
         _at_least(self, 1, "mask_threshold", or_none=True)
         _check(self.mask_255 in ("auto", "ignored"), f"mask_255 is {self.mask_255!r} but must be auto or ignored")
         _check(0 < self.val_share < 1, f"val_share is {self.val_share} but must lie between 0 and 1")
-        _at_least(self, 0, "split_seed")
+        _at_least(self, 0, "split_seed", "folds")
+        _check(self.folds != 1, "folds is 1 but must be at least 2, or 0 for none")
+        _check(
+            self.fold is None or 0 <= self.fold <= self.folds != 0,
+            f"fold is {self.fold} but must lie in 0..folds, and folds is {self.folds}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,6 +462,8 @@ class RunConfig(Part):
     """Optimiser steps between checkpoints; None makes one after every evaluation."""
     save_total_limit: int = 2
     """How many checkpoints are kept; with two, one is whole whatever happens to the other."""
+    twin: bool = False
+    """Also train on the labels only, for as many steps and for as long, and say whether the unlabelled images help."""
     hours: float | None = None
     """Size the schedule such that training takes about so many hours here, by passes measured before it begins."""
     max_hours: float | None = None

@@ -71,17 +71,21 @@ def evaluate(
     inside: bool = False,
     device: torch.device,
     keep: Callable[[Tensor], None] | None = None,
+    each: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Confusion matrix, int64 (C, C) on the device, over samples of image (3, H, W) uint8 and mask (H, W) uint8.
 
     Every process passes its own share of the images; the sum of their matrices is exact for any number of processes.
-    `keep` is called with the class ids, int64 (H, W), of each sample in turn.
+    `keep` is called with the class ids, int64 (H, W), of each sample in turn, `each` with its own matrix.
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for image, mask in samples:
         scores = class_scores(network, normalize(image.to(device, non_blocking=True)[None]), window, inside=inside)
         ids = scores.argmax(dim=1)[0]
-        confusion += confusion_matrix(ids, mask.to(device, non_blocking=True), num_classes)
+        own = confusion_matrix(ids, mask.to(device, non_blocking=True), num_classes)
+        confusion += own
+        if each is not None:
+            each(own)
         if keep is not None:
             keep(ids)
     return confusion
@@ -101,6 +105,7 @@ def class_iou(
     show: bool = True,
     go_on: Callable[[object], bool] = lambda sample: True,
     keep: Callable[[Tensor], None] | None = None,
+    each: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """IoU in % of each class, float64 (C) on the CPU, over the images of all processes, with a progress bar if `show`;
     `absent` for a class that never occurs.
@@ -114,6 +119,6 @@ def class_iou(
     )  # fmt: skip
     confusion = evaluate(
         network, bar, num_classes=num_classes, normalize=normalize, window=window, inside=inside, device=device,
-        keep=keep,
+        keep=keep, each=each,
     )  # fmt: skip
     return iou(reduce(confusion).cpu(), absent)

@@ -21,6 +21,7 @@ from prevmatch.data.loader import (
     images_of,
     loader_deaths_named,
     training_loader,
+    validation_images,
 )
 from prevmatch.data.sources import Source, TrainingData
 from prevmatch.evaluate import class_iou
@@ -37,6 +38,7 @@ from prevmatch.run.results import TrainResult, open_output_dir, report
 from prevmatch.run.resume import Keeper
 from prevmatch.run.state import TrainState
 from prevmatch.run.stopping import StopRequest
+from prevmatch.run.validation import is_kept, keep_validation
 from prevmatch.schedule import learning_rate
 from prevmatch.share.closing import close
 from prevmatch.share.hub import check_can_push
@@ -99,10 +101,11 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
             logbook.flush()
             settle(students, state.step, accelerator)
             due = (state.epoch + 1) % config.eval_every == 0 or state.epoch + 1 == config.epochs
-            iou = score(students[0], val_loader, data.source, config, accelerator, stop) if due else None
+            scored = score(students[0], val_loader, data.source, config, accelerator, stop) if due else (None, [])
             keeper.end_if(stop.agreed(), stop.reason, state)
-            state.record(iou)
+            state.record(scored[0], newest=config.folds > 0)
             if due:
+                keep_validation(scored[1], state, data.source, accelerator, config.output_dir)
                 keeper.save_best(state)
                 logbook.epoch(state, facts_of(students, state.epoch - 1))
                 keeper.save(state)
@@ -210,12 +213,16 @@ def score(
     config: TrainConfig,
     accelerator: Accelerator,
     stop: StopRequest,
-) -> list[float | None]:
+) -> tuple[list[float | None], list[Tensor]]:
     """Per-class IoU in % of what is scored of a student, over the validation images, exact for any number of
-    processes; None for a class that does not occur and does not count.
+    processes, None for a class that does not occur and does not count; and the confusion matrices (C, C) of this
+    process's images. Nothing where there are no images.
 
     It means nothing where `stop` ended it early.
     """
+    each: list[Tensor] = []
+    if not (images := validation_images(loader)):
+        return [], each
     scores = class_iou(
         student.exact.of(student.scored),
         loader,
@@ -228,5 +235,6 @@ def score(
         absent=source.absent_score,
         show=accelerator.is_main_process,
         go_on=stop.unasked,
+        each=each.append if is_kept(images, student.network.config.num_classes) else None,
     )
-    return [None if math.isnan(value) else value for value in scores.tolist()]
+    return [None if math.isnan(value) else value for value in scores.tolist()], each

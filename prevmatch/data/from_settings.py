@@ -10,6 +10,7 @@ from prevmatch.config import ALL, DataConfig
 from prevmatch.data import ade20k, camvid, cityscapes, coco, custom, pascal, shapes
 from prevmatch.data.cells import limit_pixels
 from prevmatch.data.colours import meaning_of, palette_colours, read_colours
+from prevmatch.data.folds import hold_out_fold, require_own_data
 from prevmatch.data.gate import require_trainable
 from prevmatch.data.lists import labelled_list, published_splits
 from prevmatch.data.sources import RGB, Source, TrainingData
@@ -49,13 +50,15 @@ def load_source(config: DataConfig, *, known: tuple[str, ...] = ()) -> Source:
     `known` are the classes of a finished model, by which custom data that it did not see is evaluated whole.
     """
     limit_pixels(config.max_image_pixels)
+    require_own_data(config)
     match config.dataset:
         case None:
             raise ConfigError("dataset is not set; name one, or hand the data to train() directly")
         case "shapes":
             return shapes.load_shapes()
         case "custom":
-            return custom.load_custom(config, known=known)
+            source = custom.load_custom(config, known=known)
+            return hold_out_fold(source, config) if config.fold is not None and not known else source
     place = config.dataset_name or config.data_dir
     if place is None:
         raise ConfigError(

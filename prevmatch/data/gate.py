@@ -38,6 +38,7 @@ def require_trainable(source: Source, labelled: datasets.Dataset, *, absent_allo
     counts = {
         kind: np.stack([source.pixels[name][:-1] for name in rows["id"]])
         for kind, rows in (("labelled", labelled), ("validation", source.val))
+        if kind == "labelled" or len(rows)  # the final model of folds validates on nothing
     }
     for kind, of_kind in counts.items():
         if not of_kind.any():

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -197,6 +197,13 @@ def evaluation_loader(
         worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
         generator=torch.Generator(),
     )
+
+
+def validation_images(loader: DataLoader) -> int:
+    """Images of an evaluation loader in all processes together; the final model of folds has none."""
+    share = loader.dataset
+    assert isinstance(share, Subset)
+    return len(cast(PairDataset, share.dataset))
 
 
 def collate(samples: list[dict]) -> dict:

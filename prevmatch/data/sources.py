@@ -47,6 +47,8 @@ class Source:
     """Bits that photos in 16-bit files use; None finds them photo by photo."""
     pixels: Mapping[str, np.ndarray] | None = None
     """For the id of each image with a mask its pixels of each class and, last, its ignored ones; None: not counted."""
+    scenes: Mapping[str, int] | None = None
+    """For the id of each image with a mask which scene it shows; None: not looked for."""
     mean_of_occurring: bool = False
     """Whether the mIoU is the mean over the classes that occur in the validation masks; published data sets count the
     others as 0."""

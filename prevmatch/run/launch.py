@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch.distributed import PrefixStore, Store, rendezvous
@@ -46,6 +47,17 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
             "and launch with torchrun or accelerate_configs/multi_cpu.yaml"
         )
     return accelerator
+
+
+def is_first() -> bool:
+    """Whether this is the first process of those launched, told without starting anything."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def wait_for_all() -> None:
+    """Wait until all processes are here, if several have found each other."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def _meeting_place() -> list[InitProcessGroupKwargs]:

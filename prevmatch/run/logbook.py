@@ -124,8 +124,10 @@ class Logbook:
 
     def epoch(self, state: TrainState, facts: Mapping[str, Any]) -> None:
         """Write the scores of the epoch that `state` has just recorded, and what the guides have to say."""
-        self.show(mIoU=f"{state.final_miou:.2f}", best=f"{state.best_miou:.2f}")
-        scores = {"miou": state.final_miou, "iou": state.final_iou, "best_miou": state.best_miou}
+        scores = {}
+        if state.final_iou:
+            self.show(mIoU=f"{state.final_miou:.2f}", best=f"{state.best_miou:.2f}")
+            scores = {"miou": state.final_miou, "iou": state.final_iou, "best_miou": state.best_miou}
         self.write({"step": state.step, "epoch": state.epoch - 1, **scores, **facts})
 
     def to_json(self) -> list:

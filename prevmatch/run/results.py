@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,15 +21,17 @@ from prevmatch import __version__
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
+from prevmatch.intervals import Interval, Scores, scores, told
 from prevmatch.run.code_version import PATCH_FILE, commit, write_patch
 from prevmatch.run.launch import resumes
 from prevmatch.run.state import TrainState
 from prevmatch.run.summary import summary
+from prevmatch.run.validation import FOLDER, POOLED, file_of, read_validation
 from prevmatch.writing import finish_files, locked, write_text
 
 RUN_FILES = (
     "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
-    PATCH_FILE,
+    PATCH_FILE, FOLDER, "study.json", "curve.json", "suspicious.png",
 )  # fmt: skip
 
 
@@ -41,6 +45,10 @@ class TrainResult:
     final_miou: float
     class_iou: dict[str, float | None]
     """IoU in % of each class at the best epoch; None for one that does not count, as it does not occur."""
+    interval: Interval | None = None
+    """How sure best_miou is; None where the validation images are too many to be kept one by one."""
+    told: str = ""
+    """The same for people."""
     seconds_per_iteration: float
     """Mean over all training iterations, loading included, evaluation not."""
     output_dir: Path
@@ -53,7 +61,8 @@ class TrainResult:
         mean = f", mean over the {counting} of {len(self.class_iou)} classes that occur in validation"
         line = (
             f"best mIoU {self.best_miou:.2f} % (epoch {self.best_epoch + 1}), final {self.final_miou:.2f} %"
-            f"{mean * (counting < len(self.class_iou))}, {self.seconds_per_iteration:.3f} s per iteration; "
+            f"{mean * (counting < len(self.class_iou))}{': ' * bool(self.told)}{self.told}; "
+            f"{self.seconds_per_iteration:.3f} s per iteration; "
             f"see {self.output_dir}"
         )
         return "\n".join([*self.warnings, line])
@@ -109,11 +118,19 @@ def report(
     state: TrainState, config: TrainConfig, data: TrainingData, accelerator: Accelerator, *, iterations: int
 ) -> TrainResult:
     """Sum a run up and write result.json: scores, settings, and where and with which code they were measured."""
+    numbers = read_numbers(config, state.best_epoch + 1, data.source.absent_score)
+    iou, best, final = state.best_iou, state.best_miou, state.final_miou
+    if config.fold == 0:  # nothing was held out: its numbers are those of the folds
+        assert numbers is not None
+        best = final = numbers.miou.value
+        iou = [c.value if isfinite(c.value) else None for c in numbers.classes]
     result = TrainResult(
-        best_miou=state.best_miou,
+        best_miou=best,
         best_epoch=state.best_epoch,
-        final_miou=state.final_miou,
-        class_iou=dict(zip(data.source.class_names, state.best_iou, strict=True)),
+        final_miou=final,
+        class_iou=dict(zip(data.source.class_names, iou, strict=True)),
+        interval=numbers.miou if numbers else None,
+        told=interval_json(numbers, config, data)["told"] if numbers else "",
         seconds_per_iteration=state.seconds / iterations,
         output_dir=config.output_dir,
         warnings=_warnings(state, data),
@@ -121,6 +138,7 @@ def report(
     if accelerator.is_main_process:
         content = {
             **dataclasses.asdict(result),
+            "interval": numbers and interval_json(numbers, config, data),
             "output_dir": str(result.output_dir),
             "seconds": state.seconds,
             "labelled": len(data.labelled),
@@ -132,6 +150,29 @@ def report(
         }
         write_text(config.output_dir / "result.json", json.dumps(content, indent=2) + "\n")
     return result
+
+
+def read_numbers(config: TrainConfig, epochs: int, absent: float) -> Scores | None:
+    """The scores after so many epochs with their intervals, or of the folds that the final model is of.
+
+    `absent` is what a class counts that does not occur. None where the images were too many to be kept. Raises
+    DataError if the folds are not pooled yet.
+    """
+    path = config.output_dir / POOLED if config.fold == 0 else file_of(config.output_dir, epochs)
+    if not path.is_file() and config.fold != 0:
+        return None
+    validation = read_validation(path)
+    return scores(validation.confusions, units=validation.units, absent=absent)
+
+
+def interval_json(numbers: Scores, config: TrainConfig, data: TrainingData) -> dict[str, Any]:
+    """The intervals of a run as JSON, and what is told of its number."""
+    whole = config.dataset != "custom" or config.val_part is not None
+    return {
+        **numbers.miou.to_json(),
+        "told": told(numbers.miou, folds=config.fold == 0, whole=whole or config.fold is not None),
+        "classes": {n: c.to_json() for n, c in zip(data.source.class_names, numbers.classes, strict=True)},
+    }
 
 
 def _warnings(state: TrainState, data: TrainingData) -> tuple[str, ...]:

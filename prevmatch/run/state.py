@@ -1,6 +1,7 @@
 """Where a run stands: the counters and scores that decide what happens next."""
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -30,9 +31,9 @@ class TrainState:
 
     @property
     def final_miou(self) -> float:
-        """Mean IoU in % at the last evaluation, over the classes that count."""
+        """Mean IoU in % at the last evaluation, over the classes that count; NaN where nothing validates."""
         counting = [iou for iou in self.final_iou if iou is not None]
-        return sum(counting) / len(counting)
+        return sum(counting) / len(counting) if counting else math.nan
 
     def start_clock(self) -> None:
         """The time from here to `batch_done` counts as training."""
@@ -45,13 +46,17 @@ class TrainState:
         self.seconds += now - self._since
         self._since = now
 
-    def record(self, iou: list[float | None] | None) -> None:
-        """Note that an epoch is over, and the per-class IoU (in %) after it, or that it was not evaluated."""
+    def record(self, iou: list[float | None] | None, *, newest: bool = False) -> None:
+        """Note that an epoch is over, and the per-class IoU (in %) after it, or that it was not evaluated.
+
+        An empty list means that there is nothing to validate on. `newest` says that scores choose nothing: the newest
+        network counts as the best.
+        """
         epoch, self.epoch, self.batch = self.epoch, self.epoch + 1, 0
         self.improved = False
         if iou is not None:
             self.final_iou = iou
-            if self.final_miou > self.best_miou:
+            if newest or self.final_miou > self.best_miou:
                 self.best_miou, self.best_epoch, self.best_iou, self.improved = self.final_miou, epoch, iou, True
 
     def to_json(self) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def card_data(upload: Upload, repo_id: str, license: str | None) -> ModelCardDat
             dataset_name=known,
             dataset_split="validation",
             metric_type="mean_iou",
-            metric_name=f"mean IoU over {_counted(run)}, % (best epoch, chosen on the same images)",
+            metric_name=f"mean IoU over {_counted(run)}, % ({_chosen(run)})",
             metric_value=round(run.result["best_miou"], 2),
         )
     ]
@@ -220,6 +220,12 @@ def _counted(run: Run) -> str:
     counting = sum(iou is not None for iou in run.class_iou.values())
     total = len(run.class_iou)
     return "all classes" if counting == total else f"the {counting} of {total} classes that occur"
+
+
+def _chosen(run: Run) -> str:
+    """Whether the score flatters."""
+    folds = run.settings.get("folds")
+    return f"{folds} folds, each image unseen" if folds else "best epoch, chosen on the same images"
 
 
 def _weights(run: Run) -> tuple[str, str] | None:

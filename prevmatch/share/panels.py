@@ -60,6 +60,8 @@ def draw_panel(
     if not due or not accelerator.is_main_process:
         return
     shown = chosen_images(data, config)
+    if not shown:  # nothing validates and nothing is unlabelled
+        return
     tensors = [torch.from_numpy(np.array(item.image)).permute(2, 0, 1)[None] for item in shown]
     images = [student.network.normalize(tensor.to(accelerator.device)) for tensor in tensors]
     answers = [answers_of(student, image) for image in images]

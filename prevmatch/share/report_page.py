@@ -16,6 +16,10 @@ from prevmatch.writing import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_PANELS = 4
+STUDY, CURVE, SUSPICIOUS = "study.json", "curve.json", "suspicious.png"
+"""What studies of own data leave in the run's folder."""
+SUSPECTS, DOUBTED = 10, 1.0
+"""At most so many masks are shown, if so many % of their pixels are contradicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,10 @@ class Run:
     settings: dict[str, Any]
     result: dict[str, Any]
     """result.json; empty while the run is not finished."""
+    study: dict[str, Any] = field(default_factory=dict)
+    """study.json: what the run says besides its scores; empty where there is none."""
+    curve: dict[str, Any] = field(default_factory=dict)
+    """curve.json: what more masks would bring; empty where it was not asked for."""
     class_names: tuple[str, ...] = ()
     epochs_done: int = 0
     best_miou: float | None = None
@@ -48,7 +56,8 @@ def read_run(folder: Path) -> Run:
         raise DataError(f"{folder} holds no run (no config.json with training settings); name a run's output folder")
     result = read_json(folder / "result.json")
     names = tuple(result.get("class_iou", ())) or class_names(read_json(folder / "best" / "config.json"))
-    run = Run(folder=folder, settings=settings, result=result, class_names=names)
+    study, curve = read_json(folder / STUDY), read_json(folder / CURVE)
+    run = Run(folder=folder, settings=settings, result=result, study=study, curve=curve, class_names=names)
     if run.finished:
         return replace(
             run,
@@ -100,6 +109,8 @@ def write_report(folder: Path) -> Path:
         curves=[(path.stem, inline(path)) for path in draw_curves(folder, run.class_names)],
         panels=[(f"after epoch {int(panels[i].stem[6:])}", inline(panels[i], "WEBP")) for i in places],
         panel_count=len(panels),
+        suspects=[row for row in run.study.get("suspicious", []) if row["contradicted"] >= DOUBTED][:SUSPECTS],
+        suspicious=inline(folder / SUSPICIOUS, "WEBP") if (folder / SUSPICIOUS).is_file() else None,
     )
     path = folder / "report.html"
     write_text(path, page)

@@ -13,9 +13,11 @@ from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.reading import read_pair
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import DataError
+from prevmatch.intervals import answer
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
 from prevmatch.share.pictures import colour_mask, grid, legend, stacked
+from prevmatch.studies.gain import gain, settings_of
 
 ROWS_PER_SHEET = 4
 TABLE = "TABLE.md"
@@ -49,14 +51,29 @@ def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12, overwrit
         file = io.BytesIO()
         stacked(sheet, names).save(file, "PNG")
         own.write(path, file.getvalue())
+    table = "\n".join([table, *_answers(runs, results)])
     own.write(output_dir / TABLE, f"{table}\n".encode())
     return table
+
+
+def _answers(runs: Sequence[Path], results: Sequence[dict]) -> list[str]:
+    """Whether the first run is better than each other one, with an interval, where both keep what they were scored
+    on."""
+    lines = ["", *(f"{_name(result)}: {result['told']}" for result in results if result.get("told"))]
+    for run, result in zip(runs[1:], results[1:], strict=True):
+        try:
+            found = answer(gain(runs[0], run), other=_name(result))
+        except DataError:  # runs of other images, or of an earlier version
+            continue
+        once = "" if settings_of(runs[0]).folds else "; one training each, so another seed may say otherwise"
+        lines.append(f"is {_name(results[0])} better than {_name(result)}? {found}{once}")
+    return lines if len(lines) > 1 else []
 
 
 def score_table(results: Sequence[dict]) -> str:
     """A Markdown table of the runs' scores, from the contents of their result.json."""
     lines = [
-        f"mIoU in % on {results[0]['validation']} validation images",
+        f"mIoU in % on {_images(results[0])}",
         "",
         "| method     | labelled | unlabelled | seed | best mIoU | at epoch | final mIoU | s / iteration |",
         "|------------|---------:|-----------:|-----:|----------:|---------:|-----------:|--------------:|",
@@ -83,6 +100,13 @@ def _read_result(run: Path) -> dict:
         return json.loads((run / "result.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{run} has no readable result.json; it is no finished run") from error
+
+
+def _images(result: dict) -> str:
+    """What a run was scored on."""
+    if result["validation"]:
+        return f"{result['validation']} validation images"
+    return f"{result['interval']['masks']} images, each scored by a network that never saw it"
 
 
 def _name(result: dict) -> str:

@@ -105,7 +105,7 @@ def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
     return Meant(model=best_of_run(model), data=meant, apart=apart, note=note if others and not apart else "")
 
 
-HELD_OUT_BY = ("val_share", "split_seed", "val_part", "train_parts")
+HELD_OUT_BY = ("val_share", "split_seed", "val_part", "train_parts", "folds", "fold")
 """Settings on which it depends what own data trained and what was held out."""
 
 
@@ -139,6 +139,11 @@ def score(
     config = network.config
     with state.local_main_process_first():
         source = load_source(data, known=config.class_names if apart else ())
+    if not len(source.val):
+        raise DataError(
+            f"{model} was trained on all masks of its data, so none is left to evaluate it on; the number of its "
+            "folds is in result.json, or name other data"
+        )
     if source.num_classes != config.num_classes:
         raise DataError(
             f"{model} knows {config.num_classes} classes, but {data.dataset} has {source.num_classes}; name the data "

@@ -20,6 +20,7 @@ from prevmatch.data.shapes import load_shapes
 from prevmatch.run.launch import start_accelerator
 from prevmatch.methods import method_of
 from prevmatch.run.stopping import StopRequest
+from prevmatch.run.validation import evaluations, read_validation
 from prevmatch.students import build_student
 
 folder = Path({folder!r})
@@ -33,7 +34,8 @@ student = build_student(config, method_of(config), data, accelerator)
 loader = evaluation_loader(
     data.source, image_size=None, rank=accelerator.process_index, processes=accelerator.num_processes, num_workers=0
 )
-score = prevmatch.loop.score(student, loader, config, accelerator, StopRequest(accelerator, None))
+stop = StopRequest(accelerator, None)
+score = prevmatch.loop.score(student, loader, data.source, config, accelerator, stop)[0]
 
 # What each process saw and pushed to its bank in a whole run.
 seen, build_views = [], prevmatch.loop.build_views
@@ -47,7 +49,8 @@ def noted(bank, network, **options):
     pushed.append(sum(t.double().sum().item() for t in bank.state_dict()["models"][-1].values()))
 PreviousModels.push = noted
 prevmatch.loop.train(config, data)
-noted = {{"score": score, "pushed": pushed, "seen": seen}}
+kept = read_validation(evaluations(folder / "run")[3])
+noted = {{"score": score, "pushed": pushed, "seen": seen, "kept": [kept.ids, kept.confusions.sum(2).tolist()]}}
 (folder / f"rank{{accelerator.process_index}}.json").write_text(json.dumps(noted))
 """
 
@@ -78,6 +81,13 @@ def pair(tmp_path_factory):
 
 def test_score_of_one_network_is_exactly_the_same_although_the_image_count_is_odd(alone, pair):
     assert pair[0][0]["score"] == pair[0][1]["score"] == alone[0][0]["score"]
+
+
+def test_matrices_of_the_images_are_kept_in_the_order_of_the_images(alone, pair):
+    ids, pixels = alone[0][0]["kept"]
+    assert ids == ["val_0000", "val_0001", "val_0002"]
+    assert [sum(image) for image in pixels] == [80 * 80] * 3
+    assert pair[0][0]["kept"] == pair[0][1]["kept"] == alone[0][0]["kept"]
 
 
 def test_both_processes_bank_the_same_models(pair):

@@ -1,0 +1,207 @@
+"""Folds: runs like any other, whose numbers together are those of all masks."""
+
+import dataclasses
+import html
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+
+from prevmatch.config import TrainConfig
+from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.reading import read_pair
+from prevmatch.data.shapes import draw_scene
+from prevmatch.errors import ConfigError, DataError, Stopped
+from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.validation import evaluations, read_validation
+from prevmatch.studies.compare import compare
+from prevmatch.studies.folds import pool, sensible_epochs
+from prevmatch.studies.gain import gain
+from prevmatch.studies.study import study
+from prevmatch.studies.suggest import suggest
+
+
+def make_scenes(folder, photos=10, masks=6):
+    """Own data: a few scenes of `shapes`, some with masks."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(photos):
+        image, mask = draw_scene(np.random.default_rng((7, i)), 40)
+        Image.fromarray(image).save(folder / "images" / f"{i:02d}.png")
+        if i < masks:
+            Image.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
+    return folder
+
+
+OWN = dataclasses.replace(
+    TINY,
+    dataset="custom",
+    epochs=2,
+    epoch_images=4,
+    panel_every=0,
+    method="fixmatch",
+    num_workers=0,
+    allow_absent_classes=True,
+    folds=3,
+)
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    config = dataclasses.replace(OWN, data_dir=make_scenes(folder / "data"), output_dir=folder / "run", twin=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order, so that equal runs give equal bits
+    lines = study(config)
+    torch.set_num_threads(threads)
+    return config, lines
+
+
+def test_every_mask_is_scored_once_by_a_network_that_never_saw_it(studied):
+    config, _ = studied
+    validation, fold = pool(config.output_dir, 3)
+    assert sorted(validation.ids) == [f"{i:02d}" for i in range(6)]
+    for number in (1, 2, 3):
+        own = dataclasses.replace(config, fold=number)
+        data = load_training_data(own)
+        held_out = {name for name, k in zip(validation.ids, fold, strict=True) if k == number}
+        assert set(data.val["id"]) == held_out
+        assert not held_out & {*data.labelled["id"], *data.unlabelled["id"]}
+        assert len(data.labelled) == 6 - len(held_out)
+
+
+def test_pooled_numbers_are_those_of_counting_pixels_one_by_one(studied):
+    config, _ = studied
+    count = np.zeros((5, 5))
+    for number in (1, 2, 3):
+        data = load_training_data(dataclasses.replace(config, fold=number))
+        network = Segmenter.from_pretrained(config.output_dir / f"fold_{number}" / "best")
+        for row in data.val:
+            image, mask = read_pair(row, data.source)
+            np.add.at(count, (np.asarray(mask).ravel(), network.predict(image).ravel()), 1)
+    result = json.loads((config.output_dir / "result.json").read_text())
+    known = np.flatnonzero(count.sum(1))
+    iou = [100 * count[c, c] / (count[c].sum() + count[:, c].sum() - count[c, c]) for c in known]
+    names = list(result["class_iou"])
+    assert [result["class_iou"][names[c]] for c in known] == pytest.approx(iou, abs=0.2)
+    assert result["best_miou"] == result["interval"]["value"]
+    assert result["interval"]["masks"] == 6
+
+
+def test_final_model_learns_from_all_masks_and_nothing_is_chosen_on_them(studied):
+    config, _ = studied
+    result = json.loads((config.output_dir / "result.json").read_text())
+    assert (result["labelled"], result["validation"]) == (6, 0)
+    assert (config.output_dir / "best" / "model.safetensors").is_file()
+    lines = [json.loads(line) for line in (config.output_dir / "metrics.jsonl").read_text().splitlines()]
+    assert not any("miou" in line for line in lines)
+    for number in (1, 2, 3):
+        fold = json.loads((config.output_dir / f"fold_{number}" / "result.json").read_text())
+        assert fold["best_miou"] == fold["final_miou"]
+
+
+def test_number_is_told_with_its_interval_and_so_is_the_answer_about_the_twin(studied):
+    config, lines = studied
+    told = json.loads((config.output_dir / "folds.json").read_text())["told"]
+    assert "from 6 masks, each scored by a network that never saw it" in told
+    assert told in lines[0]
+    assert lines[1].startswith("did the unlabelled photos help, against labels only for as many steps? ")
+    assert gain(config.output_dir, config.output_dir / "twin").masks == 6
+    twin = TrainConfig.from_json(json.loads((config.output_dir / "twin" / "fold_1" / "config.json").read_text()))
+    assert (twin.method, twin.epochs, twin.fold) == ("supervised", 2, 1)
+
+
+def test_finished_folds_are_not_trained_again(studied, monkeypatch):
+    config, lines = studied
+    weights = (config.output_dir / "fold_2" / "best" / "model.safetensors").read_bytes()
+    monkeypatch.setattr("prevmatch.loop.step", None)
+    again = study(dataclasses.replace(config, resume=True, twin=False))
+    assert again[0].partition(";")[0] == lines[0].partition(";")[0]
+    assert again[1:] == lines[1:]  # the twins that are there still answer
+    assert (config.output_dir / "fold_2" / "best" / "model.safetensors").read_bytes() == weights
+
+
+def test_fold_that_was_stopped_goes_on_bit_by_bit_and_the_final_model_waits_for_all(studied, tmp_path, one_thread):
+    config, _ = studied
+    alone = dataclasses.replace(config, output_dir=tmp_path / "run", fold=2, twin=False)
+    with pytest.raises(Stopped, match=r"max_hours, after step 1; .*--resume"):
+        study(dataclasses.replace(alone, max_hours=1e-7))
+    assert study(dataclasses.replace(alone, resume=True)) == []
+    runs = [tmp_path / "run" / "fold_2", config.output_dir / "fold_2"]
+    weights, matrices = zip(
+        *(((run / "best/model.safetensors").read_bytes(), read_validation(evaluations(run)[2])) for run in runs),
+        strict=True,
+    )
+    assert weights[0] == weights[1]
+    assert matrices[0].ids == matrices[1].ids
+    assert np.array_equal(matrices[0].confusions, matrices[1].confusions)
+    with pytest.raises(DataError, match=r"fold_1 is no finished run; train it with --folds 3 --fold 1"):
+        study(dataclasses.replace(alone, fold=0))
+
+
+def confusions(rng, skill, count=12):
+    right = rng.binomial(200, skill, (count, 3))
+    found = np.zeros((count, 3, 3), dtype=np.int64)
+    for c in range(3):
+        found[:, c, c], found[:, c, (c + 1) % 3] = right[:, c], 200 - right[:, c]
+    return found
+
+
+def test_schedule_is_shortened_only_where_the_folds_were_clearly_better():
+    rng, fold = np.random.default_rng(0), np.repeat([1, 2, 3, 4], 3)
+    flat = {epoch: confusions(rng, 0.8) for epoch in range(1, 20)}
+    assert sensible_epochs(flat, fold)[0] == 19
+    overfitted = {1: confusions(rng, 0.6), 2: confusions(rng, 0.9), 3: confusions(rng, 0.7)}
+    epochs, why = sensible_epochs(overfitted, fold)
+    assert epochs == 2
+    assert "clearly above" in why
+
+
+def test_folds_that_cannot_be_are_refused(tmp_path):
+    config = dataclasses.replace(OWN, data_dir=make_scenes(tmp_path / "data", masks=3), folds=5, fold=1)
+    with pytest.raises(DataError, match=r"folds is 5, but 3 images have a mask"):
+        load_training_data(config)
+    with pytest.raises(ConfigError, match="fold is 6 but must lie in"):
+        dataclasses.replace(OWN, folds=5, fold=6)
+    with pytest.raises(ConfigError, match="folds divide the masks of own data"):
+        load_training_data(dataclasses.replace(TINY, folds=5, fold=1))
+
+
+def test_page_and_files_say_what_the_terminal_says(studied):
+    config, lines = studied
+    page = (config.output_dir / "report.html").read_text()
+    study_json = json.loads((config.output_dir / "study.json").read_text())
+    told = json.loads((config.output_dir / "result.json").read_text())["told"]
+    assert told in lines[0]
+    for line in (told, *study_json["helped"].values(), study_json["next_step"]):
+        assert line in html.unescape(page)
+    assert lines[-1] == f"next: {study_json['next_step']}"
+    assert page.index("from 6 masks") < page.index("Curves")
+    assert {row["image"] for row in study_json["suspicious"]} == {f"{i:02d}" for i in range(6)}
+    assert set(study_json["pseudo_labels"]["guides"]) == {"student"}
+    assert (config.output_dir / "suspicious.png").is_file()
+
+
+def test_suggestions_are_the_same_each_time_and_of_unlabelled_photos(studied, tmp_path):
+    config, _ = studied
+    first, again = (suggest(config.output_dir, tmp_path / name, count=3) for name in ("a", "b"))
+    assert first == again
+    names = [row["image"] for row in first]
+    assert len(set(names)) == 3
+    assert set(names) <= {f"{i:02d}" for i in range(6, 10)}
+    for name in names:
+        assert (tmp_path / "a/images" / f"{name}.png").is_file()
+        assert (tmp_path / "a/images" / f"{name}.json").read_text() == (
+            tmp_path / "b/images" / f"{name}.json"
+        ).read_text()
+        assert name in (tmp_path / "a/suggestions.html").read_text()
+
+
+def test_comparison_says_whether_the_difference_means_anything(studied, tmp_path):
+    config, _ = studied
+    table = compare([config.output_dir, config.output_dir / "twin"], tmp_path / "comparison")
+    assert "mIoU in % on 6 images, each scored by a network that never saw it" in table
+    assert "is fixmatch better than supervised? " in table
