@@ -601,6 +601,7 @@ OWN_DATA = TrainConfig(
     batch_size=4,
     method="mean_teacher",
     partner="reversed",
+    threshold_kind="classwise",
     optimizer="adamw",
     lr=0,
     decoder_lr_multiplier=0,
