@@ -16,11 +16,11 @@ from PIL import Image
 from prevmatch.config import TrainConfig
 from prevmatch.data.colours import read_colours
 from prevmatch.data.instances import draw, read_annotations
-from prevmatch.data.layouts import read_class_names
 from prevmatch.data.lists import parse
 from prevmatch.data.reading import read_image, read_mask
 from prevmatch.data.sources import Source, table
 from prevmatch.data.splits import amount, every_nth
+from prevmatch.data.texts import read_class_names
 from prevmatch.errors import PrevMatchError
 from prevmatch.models.published import read_released
 from prevmatch.models.segmenter import Segmenter
