@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+Units = Sequence[int] | np.ndarray
+"""For each image a number; images with the same one belong together."""
 LEVEL = 0.9
 """How often an interval is to hold what is true of other images of the same kind."""
 DRAWS = 4000
@@ -91,9 +93,7 @@ def pooled_miou(confusions: np.ndarray) -> float:
     return float(mean_iou(iou_of(counts_of(confusions).sum(0))))
 
 
-def scores(
-    confusions: np.ndarray, *, units: Sequence[int] | None = None, absent: float = nan, seed: int = 0
-) -> Scores:
+def scores(confusions: np.ndarray, *, units: Units | None = None, absent: float = nan, seed: int = 0) -> Scores:
     """Mean IoU and IoU of each class over the pooled confusion matrices int64 (N, C, C) of N images, with intervals.
 
     `units` (N) says which images belong together, such as those of one video: whole units are drawn. `absent` is what
@@ -118,7 +118,7 @@ def scores(
 
 
 def difference(
-    first: np.ndarray, second: np.ndarray, *, units: Sequence[Sequence[int] | None] = (None,), seed: int = 0
+    first: np.ndarray, second: np.ndarray, *, units: Sequence[Units | None] = (None,), seed: int = 0
 ) -> Interval:
     """How much higher the mean IoU of `first` is than that of `second`, both int64 (N, C, C) of the same N images.
 
@@ -139,7 +139,7 @@ def difference(
 
 
 def extrapolation(
-    points: Sequence[np.ndarray], sizes: Sequence[float], target: float, *, units: Sequence[int] | None = None,
+    points: Sequence[np.ndarray], sizes: Sequence[float], target: float, *, units: Units | None = None,
     seed: int = 0,
 ) -> Interval:  # fmt: skip
     """The mean IoU at `target` masks on the straight line, over the logarithm of their number, through the scores of
@@ -189,7 +189,7 @@ def _student(t: float, freedom: int) -> float:
     return 0.5 + within / 2
 
 
-def _joined(counts: np.ndarray, units: Sequence[int] | None) -> np.ndarray:
+def _joined(counts: np.ndarray, units: Units | None) -> np.ndarray:
     """The sums of counts (N, 3, C) over units."""
     if units is None:
         return counts

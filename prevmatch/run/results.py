@@ -129,7 +129,7 @@ def report(
         best_epoch=state.best_epoch,
         final_miou=final,
         class_iou=dict(zip(data.source.class_names, iou, strict=True)),
-        interval=numbers and numbers.miou,
+        interval=None if numbers is None else numbers.miou,
         told=(numbers and interval_json(numbers, config, data)["told"]) or "",
         seconds_per_iteration=state.seconds / iterations,
         output_dir=config.output_dir,

@@ -103,7 +103,7 @@ def _runs(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     for fold in wanted:
         name, folder = ("final model", "") if not fold else (f"fold {fold} of {config.folds}", f"fold_{fold}")
         hours = config.hours and config.hours / (config.folds + 1)
-        own = {"fold": fold, "output_dir": config.output_dir / folder, "twin": False, "hours": hours}
+        own: dict[str, Any] = {"fold": fold, "output_dir": config.output_dir / folder, "twin": False, "hours": hours}
         yield name, dataclasses.replace(config, **own, push_to_hub=config.push_to_hub and not fold)
 
 
