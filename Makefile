@@ -13,8 +13,8 @@ RESULTS_DIR ?= results
 
 install: .venv/installed
 
-# The longest first. One thread a run, and as many runs side by side as there are cores: two threads on a network this small only wait for
-# each other, and one thread gives the same numbers however many cores there are.
+# The longest first, as many runs side by side as there are cores, one thread each: two threads on a network this small
+# only wait for each other, and one gives the same numbers however many cores there are.
 demo: export OMP_NUM_THREADS = 1
 demo: .venv/installed
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)

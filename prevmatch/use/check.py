@@ -47,7 +47,8 @@ def check(config: TrainConfig) -> tuple[Path, Path]:
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print("\n".join(f"{name} = {entry['value']}: {entry['why']}" for name, entry in plan.items()))
     if accelerator.device.type == "cpu" and steps * seconds > LONG_HOURS * 3600:
-        print(f"NOTE: that is long; a smaller encoder (--encoder {SMALL}) or --crop_size takes less")
+        smaller = f"a smaller encoder (--encoder {SMALL}), " if fitted.encoder != SMALL else ""
+        print(f"NOTE: that is long; {smaller}--image_size, --crop_size or --hours takes less")
     config.output_dir.mkdir(parents=True, exist_ok=True)
     page, plan_file = config.output_dir / "check.html", config.output_dir / "plan.json"
     write_page(page, data, title=f"Check of {facts['data']}", facts=facts, plan=plan)
