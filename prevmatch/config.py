@@ -411,17 +411,9 @@ class OptimiserConfig(Part):
         _at_least(self, 1, "gradient_accumulation_steps")
         _at_least(self, 2, "batch_size")  # BatchNorm over pooled features needs two values
         _at_least(
-            self,
-            0,
-            "epochs",
-            "steps",
-            "lr",
-            "decoder_lr_multiplier",
-            "warmup_steps",
-            "momentum",
-            "ohem_min_kept",
+            self, 0, "epochs", "steps", "lr", "decoder_lr_multiplier", "warmup_steps", "momentum", "ohem_min_kept",
             "seed",
-        )
+        )  # fmt: skip
         _at_least(self, 0, "weight_decay", or_none=True)
         _share(self, "ohem_threshold")
 
