@@ -284,7 +284,8 @@ class GuidanceConfig(Part):
     partner: Partner | None = None
     """The image that CutMix pastes into another: a further draw of the unlabelled ones (`independent`), the one before
     it in the `batch` or the batch in `reversed` order, both faster, or a `labelled` one with its mask; None is what
-    the method has: reversed for unimatch_v2, labelled for augseg, batch for dual_teacher, else independent."""
+    the method has: reversed for unimatch_v2, batch for dual_teacher, else independent. augseg always pastes labelled
+    ones."""
     confidence_threshold: float = 0.95
     """The student's own pseudo-labels, or those of its EMA teacher, count from this confidence on (τ)."""
     previous_threshold: float = 0.9
@@ -306,6 +307,8 @@ class GuidanceConfig(Part):
     co_encoders: tuple[str, ...] = ()
     """Encoders of the other students of co_training, one or two, all different; none is resnet50.dct. The one of
     `encoder` is scored and kept, settings of the optimiser are the same for all."""
+    co_encoder_weights: tuple[str, ...] = ()
+    """Their weights, each as `encoder_weights`; none is `none` where that is, and else `timm`."""
     outside_model: str | None = None
     """A frozen model that guides too, in any method: a CLIP of transformers, folder or Hub repository, or a Segmenter
     of the same classes. None is openai/clip-vit-base-patch16 in semivl (needs the extra `transformers`)."""
@@ -342,6 +345,11 @@ class GuidanceConfig(Part):
         _at_least(self, 0, "bank_interval", "bank_start_epoch", "peer_weight", "outside_weight")
         count = len(self.co_encoders)
         _check(count <= 2, f"co_encoders are {count} but co_training has at most three students; name one or two")
+        weights = len(self.co_encoder_weights)
+        _check(
+            weights in (0, count),
+            f"co_encoder_weights are {weights} but co_encoders {count}; name one of each, or leave them to timm",
+        )
         _share(self, "confidence_threshold", "previous_threshold", "threshold_floor", "outside_threshold")
         for name in ("ema_decay", "class_confidence_momentum"):
             value = getattr(self, name)

@@ -220,7 +220,7 @@ def method_of(config: GuidanceConfig) -> Method:
     """The method that the settings name, with the partner, EMA teacher or further guides that they ask for.
 
     These can guide only where there is a view to answer, so a supervised run gets FixMatch's strong view. Raises
-    ConfigError for a partner that its mixing cannot use, and for other students that it has not.
+    ConfigError for other students that it has not.
     """
     method = METHODS[config.method]
     others = len(config.co_encoders)
@@ -231,9 +231,8 @@ def method_of(config: GuidanceConfig) -> Method:
             )
         guides: tuple[Builder, ...] = tuple(partial(co_student, ahead=ahead) for ahead in range(1, others + 1))
         method = replace(method, guides=guides, students=others + 1)
-    if method.mixing is adaptive_cutmix and config.partner not in (None, "labelled"):
-        raise ConfigError(f"partner is {config.partner} but {config.method} pastes labelled images; leave it out")
-    method = replace(method, partner=config.partner or method.partner)
+    if method.mixing is not adaptive_cutmix:  # which knows labelled images alone
+        method = replace(method, partner=config.partner or method.partner)
     if config.ema_decay is not None:
         guides = tuple(teacher if guide is itself else guide for guide in method.guides)
         method = replace(method, guides=guides, ema_decay=config.ema_decay)

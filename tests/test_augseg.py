@@ -16,7 +16,6 @@ from torch.nn.functional import interpolate
 import prevmatch.losses
 from prevmatch.average import Average
 from prevmatch.config import SegmenterConfig
-from prevmatch.errors import ConfigError
 from prevmatch.guides.teacher import Teacher
 from prevmatch.guides.thresholds import reaches
 from prevmatch.loop import build_loaders, views_of
@@ -197,5 +196,7 @@ def test_it_is_mean_teacher_with_its_own_augmentations():
         field: getattr(MEAN_TEACHER, field) for field in ("mixing", "partner", "draw", "box", "ema_decay", "score")
     }
     assert dataclasses.replace(AUGSEG, **plain, ema_idle_epochs=0) == MEAN_TEACHER
-    with pytest.raises(ConfigError, match="partner is batch but augseg pastes labelled images; leave it out"):
-        method_of(dataclasses.replace(TINY, method="augseg", partner="batch"))
+
+
+def test_it_pastes_labelled_images_whatever_partner_a_recipe_has_for_the_other_methods():
+    assert method_of(dataclasses.replace(TINY, method="augseg", partner="reversed")) == AUGSEG

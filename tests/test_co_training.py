@@ -7,9 +7,11 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
+from accelerate import Accelerator
 from conftest import TINY
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy as ce
 
 import prevmatch.losses
@@ -23,6 +25,7 @@ from prevmatch.mixing import StrongView
 from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter as Network
 from prevmatch.run.fitting import fit
+from prevmatch.students import build_students
 from prevmatch.views import Views
 
 B, C, SIDE, TAU = 3, 4, 48, 0.4
@@ -145,6 +148,7 @@ def test_a_run_trains_three_architectures_and_keeps_the_first(tiny_config, tiny_
     ({"co_encoders": ("resnet18",)}, "encoder 'resnet18' expects images of another mean and spread than"),
     ({"co_encoders": ("test_vit",)}, "crop_size is 33 but must be a multiple of 16, the patch of encoder 'test_vit'"),
     ({"co_encoders": ("a", "b", "c")}, "co_encoders are 3 but co_training has at most three"),
+    ({"co_encoders": ("resnet18",), "co_encoder_weights": ("a", "b")}, "co_encoder_weights are 2 but co_encoders 1"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_before_training(tiny_config, tiny_data, changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -157,3 +161,22 @@ def test_short_names_of_encoders_are_known_and_one_is_taken_where_none_is_named(
     config = settings(encoder="resnet50", co_encoders=("dinov2_small",), crop_size=56)
     assert fit(config, tiny_data, 1).co_encoders == ("vit_small_patch14_dinov2.lvd142m",)
     assert fit(dataclasses.replace(config, co_encoders=()), tiny_data, 1).co_encoders == ("resnet50.dct",)
+
+
+def test_each_student_begins_with_weights_of_its_own(tmp_path, tiny_data):
+    """A file has one encoder's weights, so the others do not read it."""
+    files = []
+    for name in ENCODERS[:2]:
+        files.append(tmp_path / f"{name}.safetensors")
+        save_file(timm.create_model(name.removesuffix(".dct"), num_classes=0).state_dict(), files[-1])
+    config = settings(
+        encoder=ENCODERS[0], encoder_weights=str(files[0]), co_encoders=ENCODERS[1:2],
+        co_encoder_weights=(str(files[1]),),
+    )  # fmt: skip
+    accelerator = Accelerator(cpu=True)
+    first, second = build_students(fit(config, tiny_data, 1), method_of(config), tiny_data, accelerator)
+    for student, file in zip((first, second), files, strict=True):
+        weights = load_file(file)
+        shared = [name for name in student.network.encoder.state_dict() if name in weights]
+        assert len(shared) > 20
+        assert all(torch.equal(student.network.encoder.state_dict()[name], weights[name]) for name in shared)

@@ -43,8 +43,9 @@ def folder_of(plan: TableConfig) -> Path:
 def reproduce(plan: TableConfig, *, only_plan: bool = False) -> str:
     """Show the plan, run what is missing, and write TABLE.md after every run; returns the table.
 
-    A run that has a result.json is not run again; one that was cut off is started anew.
-    Raises ConfigError if the results folder holds runs with other settings, TrainingError if a run fails.
+    A run that has a result.json is not run again; one that was cut off is started anew. One that fails, for lack of a
+    download say, does not hold up the others.
+    Raises ConfigError if the results folder holds runs with other settings, TrainingError if runs failed.
     """
     if not plan.recipe.is_file():
         raise ConfigError(f"recipe {plan.recipe} does not exist; name a file of recipes/")
@@ -55,10 +56,17 @@ def reproduce(plan: TableConfig, *, only_plan: bool = False) -> str:
     no_data = plan.data_dir is None and plan.recipe.stem not in NEEDS_NO_DATA and "--dataset_name" not in plan.args
     if not only_plan and not no_data:
         _begin(plan, begun=len(todo) < len(cells))
+        failed = []
         for number, cell in enumerate(todo, 1):
             print(f"\n== {number}/{len(todo)} {cell.name}", flush=True)
-            _run(plan, cell)
+            if not _run(plan, cell):
+                failed.append(cell.name)
             write_table(plan)
+        if failed:
+            raise TrainingError(
+                f"{len(failed)} of {len(todo)} runs failed, {', '.join(failed)}, each with its error above; the "
+                "others are kept, and the same command tries these again"
+            )
     return write_table(plan, no_data=no_data)
 
 
@@ -137,7 +145,8 @@ def _begin(plan: TableConfig, *, begun: bool) -> None:
     )
 
 
-def _run(plan: TableConfig, cell: Cell) -> None:
+def _run(plan: TableConfig, cell: Cell) -> bool:
+    """Train one cell; says whether that ended well."""
     settings = {
         "method": cell.method, "encoder": cell.encoder, "split": cell.split, "seed": cell.seed,
         "data_dir": plan.data_dir, "output_dir": folder_of(plan) / cell.name,
@@ -147,7 +156,4 @@ def _run(plan: TableConfig, cell: Cell) -> None:
         sys.executable, "-m", "accelerate.commands.launch", *shlex.split(plan.launch), str(plan.recipe), *given,
         "--overwrite_output_dir", *shlex.split(plan.args),
     ])  # fmt: skip
-    if done.returncode != 0:
-        raise TrainingError(
-            f"{cell.name} ended with status {done.returncode}; the runs before it are kept, the same command goes on"
-        )
+    return done.returncode == 0

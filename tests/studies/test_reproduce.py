@@ -88,11 +88,19 @@ def test_other_arguments_are_refused_before_anything_is_run(tmp_path, started):
     assert len(started) == 3
 
 
-def test_failed_run_stops_and_keeps_what_was_done(tmp_path, started, monkeypatch):
-    reproduce(plan(tmp_path, seeds=(0,)))
-    monkeypatch.setattr("prevmatch.studies.reproduce.subprocess.run", lambda c: subprocess.CompletedProcess(c, 1))
-    with pytest.raises(TrainingError, match="supervised-seed1 ended with status 1"):
-        reproduce(plan(tmp_path, seeds=(0, 1)))
+def test_failed_run_is_named_at_the_end_and_the_others_are_run(tmp_path, started, monkeypatch):
+    run = subprocess.run  # the fixture's
+
+    def fails_once(command):
+        return subprocess.CompletedProcess(command, 1) if command.count("unimatch") else run(command)
+
+    monkeypatch.setattr("prevmatch.studies.reproduce.subprocess.run", fails_once)
+    with pytest.raises(
+        TrainingError, match=r"^1 of 3 runs failed, unimatch-seed0, each with its error above"
+    ) as caught:
+        reproduce(plan(tmp_path, seeds=(0,)))
+    assert "\n" not in str(caught.value)
+    assert len(started) == 2
     assert "70.0 (n=1)" in (tmp_path / "TABLE.md").read_text()
 
 
