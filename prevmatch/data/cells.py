@@ -1,6 +1,7 @@
 """Cells of a table opened as pictures; what cannot be opened is named by its file and id."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def open_cell(row: dict, column: str, *, header_only: bool = False, small: int |
     cell = row[column]
     if cell is None:
         raise DataError(f"image {row['id']!r} has no {column}, but it is listed as labelled")
+    if cell["bytes"] is None and os.path.exists(cell["path"]) and not os.path.isfile(cell["path"]):
+        raise DataError(f"{where(row, column)} is no file but a folder, pipe or device; remove it from the lists")
     try:
         image = Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
         arguments = image.tile[0][3] if image.tile else ()
