@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
 
-from prevmatch.config import DataConfig, TrainConfig
+from prevmatch.config import DataConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.from_settings import load_source
 from prevmatch.data.loader import evaluation_loader, loader_deaths_named
+from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
 from prevmatch.evaluate import class_iou
 from prevmatch.models.encoder import patch_size
@@ -139,6 +140,43 @@ def score(
     config = network.config
     with state.local_main_process_first():
         source = load_source(data, known=config.class_names if apart else ())
+    _require_fitting(model, config, data, source)
+    window = window or config.eval_window
+    loader = evaluation_loader(
+        source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
+        num_workers=num_workers,
+    )  # fmt: skip
+    ids = source.val["id"][state.process_index :: state.num_processes]
+    keep = _keeper(OwnFiles(maps, overwrite=overwrite), ids, config.palette) if maps else None
+    scores = class_iou(
+        Frozen(network).of(network),
+        loader,
+        num_classes=config.num_classes,
+        normalize=network.normalize,
+        window=window,
+        inside=patch_size(config.encoder) > 1,
+        device=state.device,
+        reduce=partial(reduce, reduction="sum"),
+        absent=source.absent_score,
+        show=state.is_main_process,
+        keep=keep,
+    )
+    return Evaluation(
+        miou=float(scores[~scores.isnan()].mean()),
+        class_iou={
+            name: None if value != value else value
+            for name, value in zip(source.class_names, scores.tolist(), strict=True)
+        },
+        images=len(source.val),
+        model=model,
+        dataset=str(_place(data)) if apart else data.dataset or "",
+        window=window,
+        image_size=config.image_size,
+    )
+
+
+def _require_fitting(model: str, config: SegmenterConfig, data: DataConfig, source: Source) -> None:
+    """Raise DataError if nothing is left to score the model on, or its classes are not the data's."""
     if not len(source.val):
         raise DataError(
             f"{model} was trained on all masks of its data, so none is left to evaluate it on; the number of its "
@@ -154,47 +192,23 @@ def score(
             f"{model} knows the classes {', '.join(config.class_names)}, but the data has "
             f"{', '.join(source.class_names)}; name those of the model in the same order"
         )
-    window = window or config.eval_window
-    loader = evaluation_loader(
-        source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
-        num_workers=num_workers,
-    )  # fmt: skip
-    own = OwnFiles(maps or Path(), overwrite=overwrite)
-    names = source.val["id"][state.process_index :: state.num_processes] if maps else []
-    paths = [own.folder.joinpath(*(p for p in Path(f"{name}.png").parts if p not in ("/", ".."))) for name in names]
+
+
+def _keeper(own: OwnFiles, ids: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> Callable[[Tensor], None]:
+    """What writes one image's class ids (H, W) after the other, in the order of `ids`, as ID.png.
+
+    Raises ConfigError before anything is written if that would replace a foreign file.
+    """
+    paths = [own.folder.joinpath(*(p for p in Path(f"{id}.png").parts if p not in ("/", ".."))) for id in ids]
     own.require(paths)
     places = iter(paths)
 
-    def keep(ids: Tensor) -> None:
+    def keep(mask: Tensor) -> None:
         file = io.BytesIO()
-        palette_mask(ids.to(torch.uint8).cpu().numpy(), config.palette).save(file, "PNG")
+        palette_mask(mask.to(torch.uint8).cpu().numpy(), palette).save(file, "PNG")
         own.write(next(places), file.getvalue())
 
-    scores = class_iou(
-        Frozen(network).of(network),
-        loader,
-        num_classes=config.num_classes,
-        normalize=network.normalize,
-        window=window,
-        inside=patch_size(config.encoder) > 1,
-        device=state.device,
-        reduce=partial(reduce, reduction="sum"),
-        absent=source.absent_score,
-        show=state.is_main_process,
-        keep=None if maps is None else keep,
-    )
-    return Evaluation(
-        miou=float(scores[~scores.isnan()].mean()),
-        class_iou={
-            name: None if value != value else value
-            for name, value in zip(source.class_names, scores.tolist(), strict=True)
-        },
-        images=len(source.val),
-        model=model,
-        dataset=str(_place(data)) if apart else data.dataset or "",
-        window=window,
-        image_size=config.image_size,
-    )
+    return keep
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> None:
