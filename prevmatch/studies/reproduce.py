@@ -13,6 +13,7 @@ from typing import get_args
 
 from prevmatch.config import ALL, MethodName, TableConfig, full_name
 from prevmatch.errors import ConfigError, TrainingError
+from prevmatch.ownership import OwnFiles
 from prevmatch.studies.table import published_results, read_results, table
 from prevmatch.writing import write_text
 
@@ -45,11 +46,13 @@ def reproduce(plan: TableConfig, *, only_plan: bool = False) -> str:
 
     A run that has a result.json is not run again; one that was cut off is started anew. One that fails, for lack of a
     download say, does not hold up the others.
-    Raises ConfigError if the results folder holds runs with other settings, TrainingError if runs failed.
+    Raises ConfigError if the results folder holds runs with other settings or foreign tables, TrainingError if runs
+    failed.
     """
     if not plan.recipe.is_file():
         raise ConfigError(f"recipe {plan.recipe} does not exist; name a file of recipes/")
     plan = _with_published_axes(plan)
+    _require_own_tables(plan)
     cells = list(_cells(plan))
     todo = [cell for cell in cells if not (folder_of(plan) / cell.name / "result.json").is_file()]
     print(describe(plan, cells, todo), flush=True)
@@ -104,11 +107,23 @@ def write_table(plan: TableConfig, *, no_data: bool = False) -> str:
         return "no data: give DATA_DIR" if no_data else f"not run: {hours(plan, results, method, encoder)}"
 
     text = table(plan.recipe.stem, results, plan.methods, encoders, splits, missing)
-    folder_of(plan).mkdir(parents=True, exist_ok=True)
-    write_text(folder_of(plan) / "TABLE.md", f"## {plan.recipe.stem}\n\n{text}")
+    own, (table_of_all, table_of_one) = OwnFiles(plan.results_dir), _tables(plan)
+    own.write(table_of_one, f"## {plan.recipe.stem}\n\n{text}".encode())
     tables = sorted(plan.results_dir.glob("*/TABLE.md"))
-    write_text(plan.results_dir / "TABLE.md", "\n".join(path.read_text() for path in tables))
+    own.write(table_of_all, "\n".join(path.read_text() for path in tables).encode())
     return text
+
+
+def _tables(plan: TableConfig) -> tuple[Path, Path]:
+    return plan.results_dir / "TABLE.md", folder_of(plan) / "TABLE.md"
+
+
+def _require_own_tables(plan: TableConfig) -> None:
+    """Raise ConfigError if a table was written or changed by somebody else."""
+    own = OwnFiles(plan.results_dir)
+    for path in _tables(plan):
+        if path.exists() and not own.has(path):
+            raise ConfigError(f"{path} is not as this command left it; move it, or choose another RESULTS_DIR")
 
 
 def _with_published_axes(plan: TableConfig) -> TableConfig:

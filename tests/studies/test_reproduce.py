@@ -104,6 +104,17 @@ def test_failed_run_is_named_at_the_end_and_the_others_are_run(tmp_path, started
     assert "70.0 (n=1)" in (tmp_path / "TABLE.md").read_text()
 
 
+def test_a_table_that_was_changed_is_not_replaced(tmp_path, started):
+    reproduce(plan(tmp_path, seeds=(0,)))
+    reproduce(plan(tmp_path, seeds=(0, 1)))
+    with (tmp_path / "TABLE.md").open("a") as file:
+        file.write("what I think of it\n")
+    with pytest.raises(ConfigError, match=r"TABLE\.md is not as this command left it; move it, or choose another"):
+        reproduce(plan(tmp_path, seeds=(0, 1, 2)))
+    assert len(started) == 6
+    assert "what I think of it" in (tmp_path / "TABLE.md").read_text()
+
+
 def test_all_methods_can_be_asked_for_and_the_oracle(tmp_path, started):
     text = reproduce(plan(tmp_path, methods=("all",), seeds=(0,), oracle=True))
     runs = [dict(pairwise(command)) for command in started]
