@@ -38,7 +38,8 @@ SMALL_METHODS := supervised mean_teacher prevmatch
 SMALL_ARGS := --epochs 10 --eval_every 5 --panel_every 0
 small-data-table: export OMP_NUM_THREADS = 1
 small-data-table: .venv/installed
-	@$(BIN)/prevmatch table --recipe recipes/shapes.py --oracle --methods $(SMALL_METHODS) --results_dir $(SMALL)
+	@$(BIN)/prevmatch table --recipe recipes/shapes.py --oracle --methods $(SMALL_METHODS) --results_dir $(SMALL) \
+	  $(if $(ARGS),--args="$(ARGS)")
 	@$(if $(CAMVID),$(BIN)/prevmatch table --recipe recipes/camvid.py --data_dir $(CAMVID) --splits 1_16 --oracle \
 	  --methods $(SMALL_METHODS) --results_dir $(SMALL) --args="$(SMALL_ARGS) --epoch_images 1600 --image_size 240 \
 	  --crop_size 129 --decoder_channels 64 $(ARGS)")
