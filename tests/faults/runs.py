@@ -44,13 +44,17 @@ if __name__ == "__main__":  # loader processes that are spawned import this file
 
 
 def start(folder, *, processes=1, num_workers=0, before="", launcher=(), fresh=False, **settings):
-    """Start a run that resumes by itself; its output goes to `log`. A `fresh` one imports everything itself."""
+    """Start a run that resumes by itself; its output goes to `log`.
+
+    Several processes are started by torchrun with the words of `launcher`, or without it if that is None. A `fresh` one
+    imports everything itself.
+    """
     script = folder.parent / f"{folder.name}.py"
     script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
                                  num_workers=num_workers, settings=settings, before=before))  # fmt: skip
     log = folder.parent / f"{folder.name}.log"
-    if processes == 1 and not launcher and not fresh:
-        return warm.start(script, output=log, ACCELERATE_USE_CPU="true")
+    if launcher is None or (processes == 1 and not launcher and not fresh):
+        return warm.start(script, output=log, processes=processes, ACCELERATE_USE_CPU="true")
     command = [sys.executable]
     if processes > 1 or launcher:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *launcher]
