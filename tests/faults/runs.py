@@ -46,8 +46,8 @@ if __name__ == "__main__":  # loader processes that are spawned import this file
 def start(folder, *, processes=1, num_workers=0, before="", launcher=(), fresh=False, **settings):
     """Start a run that resumes by itself; its output goes to `log`.
 
-    Several processes are started by torchrun with the words of `launcher`, or without it if that is None. A `fresh` one
-    imports everything itself.
+    Several processes are started by torchrun with the words of `launcher`, or without it if that is None. A `fresh`
+    one imports everything itself.
     """
     script = folder.parent / f"{folder.name}.py"
     script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,

@@ -21,7 +21,7 @@ SPAWN = 'import multiprocessing; multiprocessing.set_start_method("spawn", force
 @pytest.mark.parametrize(
     ("system", "number"),
     [
-        ("macOS", signal.SIGTERM),
+        pytest.param("macOS", signal.SIGTERM, marks=pytest.mark.variation),  # all that it lacks, Windows lacks too
         pytest.param("macOS", signal.SIGINT, marks=pytest.mark.soak),
         ("Windows", signal.SIGINT),
     ],
