@@ -77,7 +77,7 @@ def kill_all(process, number=signal.SIGKILL):
             each.send_signal(number)
 
 
-def reached(folder, line, *, process=None, seconds=120):
+def reached(folder, line, *, process=None, seconds=240):
     """Wait until the log holds `line`."""
     log, end = folder.parent / f"{folder.name}.log", time.monotonic() + seconds
     while time.monotonic() < end:

@@ -25,7 +25,7 @@ def last_line(folder):
 
 def test_second_run_in_the_same_folder_is_refused(tmp_path):
     folder = tmp_path / "run"
-    slow = "import prevmatch.loop as m, time; m.score = lambda *a, **k: time.sleep(60)"
+    slow = "import prevmatch.loop as m, time; m.score = lambda *a, **k: time.sleep(600)"
     first = start(folder, before=slow)
     assert reached(folder, "output in", process=first)
     assert finish(folder) == 1

@@ -33,7 +33,7 @@ def client(hub, tmp_path):
             program = tmp_path / "code.py"
             program.write_text(code)
         if not fresh:
-            return warm.run(program, *words, timeout=120, **environment)
+            return warm.run(program, *words, **environment)
         return subprocess.run(
             [sys.executable, *map(str, (program, *words))], cwd=ROOT, capture_output=True, text=True, timeout=300,
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
