@@ -177,7 +177,11 @@ class Plain:
         return self.logits(tensors_of(network), images)
 
 
-@pytest.fixture(scope="module", params=["small pascal", "full pascal", "full cityscapes"])
+# The full set of the same step as in the small one has but more numbers of it.
+FULL_PASCAL = pytest.param("full pascal", marks=pytest.mark.variation)
+
+
+@pytest.fixture(scope="module", params=["small pascal", FULL_PASCAL, "full cityscapes"])
 def step_name(request):
     """All tests of one step follow each other, so that its network is loaded once."""
     return request.param
