@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = (
     "pytest", "tyro", "jinja2", "matplotlib.pyplot", "torch.distributed", "accelerate.tracking", "prevmatch.loop",
     "prevmatch.data.prepare", "prevmatch.use.predict_files", "prevmatch.use.scores", "prevmatch.use.convert",
-    "prevmatch.studies.compare", "prevmatch.studies.reproduce", "prevmatch.share.report_page",
+    "prevmatch.studies.compare", "prevmatch.studies.reproduce", "prevmatch.share.report_page", "prevmatch.cli",
+    "typeguard", "einops._torch_specific", "warmed",
 )  # fmt: skip
 FORKS = multiprocessing.get_context("forkserver")
 
@@ -45,6 +46,7 @@ def start(program, *words, output, errors=None, processes=1, **environment):
     own = {"OMP_NUM_THREADS": "1"}
     before = dict(os.environ)
     os.environ.update(own)  # libraries of threads look once, when the parent loads them
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, [before.get("PYTHONPATH")])])
     try:
         FORKS.set_forkserver_preload(list(PRELOADED))
         multiprocessing.forkserver.ensure_running()
