@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -38,8 +39,7 @@ config = dataclasses.replace(
 data = divide(load_shapes(train=24, val=3), "1_4")
 prevmatch.progress.SECONDS_BETWEEN_LINES = 0  # tests wait for what it says
 {before}
-if __name__ == "__main__":  # loader processes that are spawned import this file
-    or_exit(lambda: train(config, data))
+or_exit(lambda: train(config, data))
 """
 
 
@@ -50,8 +50,10 @@ def start(folder, *, processes=1, num_workers=0, before="", launcher=(), fresh=F
     one imports everything itself.
     """
     script = folder.parent / f"{folder.name}.py"
-    script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
-                                 num_workers=num_workers, settings=settings, before=before))  # fmt: skip
+    program = RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
+                         num_workers=num_workers, settings=settings, before=before)  # fmt: skip
+    # Loader processes that are spawned import this file.
+    script.write_text(f'if __name__ == "__main__":\n{textwrap.indent(program, "    ")}')
     log = folder.parent / f"{folder.name}.log"
     if launcher is None or (processes == 1 and not launcher and not fresh):
         return warm.start(script, output=log, processes=processes, ACCELERATE_USE_CPU="true")
