@@ -50,12 +50,12 @@ small-data-table: .venv/installed
 # Every behaviour once: as many tests side by side as there are cores, each on one thread.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # And then the variations of them: other data sets, formats, signals.
 test-all: export OMP_NUM_THREADS = 1
 test-all: test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'variation and not soak'
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'variation and not soak'
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak

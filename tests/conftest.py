@@ -9,10 +9,12 @@ import tempfile
 
 import pytest
 import torch
+from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="prevmatch-tests-")
 
+import prevmatch.share.curves
 from prevmatch.config import TrainConfig
 from prevmatch.data.shapes import load_shapes
 from prevmatch.data.sources import TrainingData
@@ -35,6 +37,25 @@ TINY = TrainConfig(
     confidence_threshold=0.2,
     previous_threshold=0.2,
 )
+
+
+def blank(path, title, draw, *, height=0):
+    """In place of a picture of curves, which takes longer to draw than all the rest of a tiny run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (5, 3)).save(path)
+    return path
+
+
+DRAWN = prevmatch.share.curves._picture
+prevmatch.share.curves._picture = blank
+
+
+@pytest.fixture(scope="module")
+def drawn_curves():
+    """Curves as users get them, for the tests that are about pictures and pages."""
+    prevmatch.share.curves._picture = DRAWN
+    yield
+    prevmatch.share.curves._picture = blank
 
 
 def divide(source, split="1_4") -> TrainingData:

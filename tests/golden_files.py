@@ -3,8 +3,9 @@
 import json
 import os
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -67,10 +68,11 @@ def released_file(
     return path
 
 
-def published_network(
-    folder: Path, backbone: str, tmp_path: Path, *, num_classes: int | None = None, prefix: str = ""
-) -> Segmenter:
-    """The same loaded through `Segmenter.from_published`."""
-    path = released_file(folder, backbone, tmp_path, num_classes=num_classes, prefix=prefix)
+@lru_cache(maxsize=1)
+def published_network(folder: Path, backbone: str, num_classes: int | None = None) -> Segmenter:
+    """The same loaded through `Segmenter.from_published`, from names with the prefix of a wrapped network; nobody
+    changes it."""
     classes = num_classes or json.loads((folder / f"{backbone}_keys.json").read_text())["classifier.bias"][0]
-    return Segmenter.from_published(path, backbone=backbone, num_classes=classes)
+    with TemporaryDirectory() as place:
+        path = released_file(folder, backbone, Path(place), num_classes=num_classes, prefix="module.")
+        return Segmenter.from_published(path, backbone=backbone, num_classes=classes)

@@ -1,5 +1,6 @@
 """Parity with the published method: every array of the golden set, within its stated tolerances."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -136,7 +137,7 @@ def test_palettes(functions):
 
 
 def test_small_set_resnet50_logits_before_and_after_saving(tmp_path):
-    network = published_network(SMALL, "resnet50", tmp_path, prefix="module.")
+    network = published_network(SMALL, "resnet50")
     network.save_pretrained(tmp_path / "saved")
     arrays = Arrays(SMALL / "resnet50_eval.npz")
     expected = arrays["logits_every_8th"]
@@ -144,19 +145,6 @@ def test_small_set_resnet50_logits_before_and_after_saving(tmp_path):
         with torch.no_grad():
             actual = version(arrays["image"])[:, :, ::8, ::8]
         assert (actual - expected).abs().max() <= 1e-4 * expected.std()
-
-
-@pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "xception"])
-def test_published_networks(backbone, tmp_path):
-    folder = full_folder()
-    network = published_network(folder, backbone, tmp_path)
-    arrays = Arrays(folder / f"{backbone}_eval.npz")
-    with torch.no_grad():
-        low, high = network.encoder(arrays["image"])
-        actual = network(arrays["image"])
-    close(low.mean((2, 3)), arrays["low_level_mean"], rtol=1e-4)
-    close(high.mean((2, 3)), arrays["high_level_mean"], rtol=1e-4)
-    assert (actual - arrays["logits"]).abs().max() <= 1e-4 * arrays["logits"].std()
 
 
 class TwoFixedMembers:
@@ -189,18 +177,28 @@ class Plain:
         return self.logits(tensors_of(network), images)
 
 
-@pytest.fixture(params=["small pascal", "full pascal", "full cityscapes"])
-def golden_step(request, tmp_path):
+# The full set of the same step as in the small one has but more numbers of it.
+FULL_PASCAL = pytest.param("full pascal", marks=pytest.mark.variation)
+
+
+@pytest.fixture(scope="module", params=["small pascal", FULL_PASCAL, "full cityscapes"])
+def step_name(request):
+    """All tests of one step follow each other, so that its network is loaded once."""
+    return request.param
+
+
+@pytest.fixture
+def golden_step(step_name):
     """The whole steps in float64: network, views, guides and loss as the golden set describes them, and its arrays.
 
     In float32 a batch as small as theirs is decided by the order of summation, which differs between processors and
     numbers of threads.
     """
-    size, name = request.param.split()
+    size, name = step_name.split()
     folder = SMALL if size == "small" else full_folder()
     arrays = Doubles(folder / f"step_{name}.npz")
     pascal = name == "pascal"
-    network = published_network(folder, "resnet50", tmp_path, num_classes=21 if pascal else 19).double().train()
+    network = deepcopy(published_network(folder, "resnet50", None if pascal else 19)).double().train()
     donor = torch.tensor([2, 3])  # each image's own partner, behind the two images in the pool
     strong = tuple(
         StrongView(torch.cat([arrays[f"img_u_s{i}"], arrays[f"img_u_s{i}_mix"]]), arrays[f"cutmix_box{i}"] == 1, donor)
@@ -264,3 +262,16 @@ def test_whole_unimatch_step(golden_step):
     with torch.no_grad():
         losses, _ = step(students, views, method=without_dropout(UNIMATCH), supervised_loss=supervised_loss)
     close(losses["loss"], arrays["total_unimatch"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "xception"])
+def test_published_networks(backbone):
+    folder = full_folder()
+    network = published_network(folder, backbone)
+    arrays = Arrays(folder / f"{backbone}_eval.npz")
+    with torch.no_grad():
+        low, high = network.encoder(arrays["image"])
+        actual = network(arrays["image"])
+    close(low.mean((2, 3)), arrays["low_level_mean"], rtol=1e-4)
+    close(high.mean((2, 3)), arrays["high_level_mean"], rtol=1e-4)
+    assert (actual - arrays["logits"]).abs().max() <= 1e-4 * arrays["logits"].std()

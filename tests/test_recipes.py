@@ -16,7 +16,7 @@ from prevmatch.methods import method_of
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.py"))
-SMALL = ["--epochs", "1", "--num_workers", "0", "--split", "1_2", "--batch_size", "4", "--decoder_channels", "8"]
+SMALL = ["--epochs", "1", "--epoch_images", "40", "--num_workers", "0", "--batch_size", "4", "--decoder_channels", "8"]
 
 
 def start(*command, **environment):

@@ -102,6 +102,7 @@ def _is_known(name: str) -> bool:
     return timm.is_model(name)
 
 
+@cache
 def _feature_indices(name: str) -> tuple[int, int]:
     """Where the encoder's list of features has strides 4 and 16; where several share a stride, the deepest one."""
     try:

@@ -142,5 +142,5 @@ def test_workers_outlive_a_signal_to_the_group_but_not_the_end_of_the_loader(tin
     processes = batches._workers
     for worker in processes:
         worker.terminate()  # by the parent, as multiprocessing does at the end
-        worker.join(timeout=10)
+        worker.join(timeout=60)
         assert worker.exitcode == 0

@@ -1,12 +1,10 @@
 """Without BatchNorm (a ViT with DPT), two processes that share a batch learn what one learns from all of it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 TRAIN = """
 import sys
@@ -36,10 +34,7 @@ def curve(folder, processes, *, frozen):
         tests=str(Path(__file__).parents[1]), folder=str(run), batch_size=4 // processes, processes=processes,
         frozen=frozen,
     ))  # fmt: skip
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *launcher, str(script)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = warm.run(script, processes=processes, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]

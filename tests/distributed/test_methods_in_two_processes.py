@@ -1,10 +1,9 @@
 """Methods with several networks in two gloo processes: both hold the same ones after every step."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 TRAIN = """
 import dataclasses, json, os, sys
@@ -48,11 +47,7 @@ METHODS = {
 def test_both_processes_hold_the_same_networks_after_every_step(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(TRAIN.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), methods=METHODS))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)], env=environment, capture_output=True, text=True, timeout=500
-    )
+    done = warm.run(script, processes=2, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second

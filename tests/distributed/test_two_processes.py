@@ -1,12 +1,10 @@
 """Two gloo processes on one machine against one process."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 TRAIN = """
 import dataclasses, json, sys
@@ -59,11 +57,7 @@ def run(folder, *, processes, batch_size):
     folder.mkdir()
     script = folder / "script.py"
     script.write_text(TRAIN.format(tests=str(Path(__file__).parents[1]), folder=str(folder), batch_size=batch_size))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = warm.run(script, processes=processes, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return [json.loads((folder / f"rank{i}.json").read_text()) for i in range(processes)], lines

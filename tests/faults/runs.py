@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -38,19 +39,24 @@ config = dataclasses.replace(
 data = divide(load_shapes(train=24, val=3), "1_4")
 prevmatch.progress.SECONDS_BETWEEN_LINES = 0  # tests wait for what it says
 {before}
-if __name__ == "__main__":  # loader processes that are spawned import this file
-    or_exit(lambda: train(config, data))
+or_exit(lambda: train(config, data))
 """
 
 
 def start(folder, *, processes=1, num_workers=0, before="", launcher=(), fresh=False, **settings):
-    """Start a run that resumes by itself; its output goes to `log`. A `fresh` one imports everything itself."""
+    """Start a run that resumes by itself; its output goes to `log`.
+
+    Several processes are started by torchrun with the words of `launcher`, or without it if that is None. A `fresh`
+    one imports everything itself.
+    """
     script = folder.parent / f"{folder.name}.py"
-    script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
-                                 num_workers=num_workers, settings=settings, before=before))  # fmt: skip
+    program = RUN.format(tests=str(ROOT / "tests"), folder=str(folder), batch_size=4 // processes,
+                         num_workers=num_workers, settings=settings, before=before)  # fmt: skip
+    # Loader processes that are spawned import this file.
+    script.write_text(f'if __name__ == "__main__":\n{textwrap.indent(program, "    ")}')
     log = folder.parent / f"{folder.name}.log"
-    if processes == 1 and not launcher and not fresh:
-        return warm.start(script, output=log, ACCELERATE_USE_CPU="true")
+    if launcher is None or (processes == 1 and not launcher and not fresh):
+        return warm.start(script, output=log, processes=processes, ACCELERATE_USE_CPU="true")
     command = [sys.executable]
     if processes > 1 or launcher:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *launcher]
@@ -73,7 +79,7 @@ def kill_all(process, number=signal.SIGKILL):
             each.send_signal(number)
 
 
-def reached(folder, line, *, process=None, seconds=120):
+def reached(folder, line, *, process=None, seconds=240):
     """Wait until the log holds `line`."""
     log, end = folder.parent / f"{folder.name}.log", time.monotonic() + seconds
     while time.monotonic() < end:

@@ -26,7 +26,7 @@ from prevmatch.models.published import read_released
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.writing import damage, write_manifest
 
-FUZZ = settings(max_examples=60, deadline=2000, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(max_examples=60, deadline=20_000, suppress_health_check=list(HealthCheck), derandomize=True)
 EMPTY = table([], [], [])
 SOURCE = Source(train=EMPTY, val=EMPTY, class_names=("a", "b"), palette=((0, 0, 0), (9, 9, 9)))
 

@@ -22,7 +22,7 @@ m.step = deadly
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert finish(folder, processes=2) == 0
+    assert finish(folder, processes=2, launcher=None) == 0
     return outcome(folder)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from data.raw_layouts import make_ade20k
 
 from faults.runs import finish, kill_all, outcome, reached, start
@@ -24,7 +25,7 @@ def last_line(folder):
 
 def test_second_run_in_the_same_folder_is_refused(tmp_path):
     folder = tmp_path / "run"
-    slow = "import prevmatch.loop as m, time; m.score = lambda *a, **k: time.sleep(60)"
+    slow = "import prevmatch.loop as m, time; m.score = lambda *a, **k: time.sleep(600)"
     first = start(folder, before=slow)
     assert reached(folder, "output in", process=first)
     assert finish(folder) == 1
@@ -130,25 +131,21 @@ def test_dying_loader_worker_is_one_line(tmp_path, signal, seconds):
     assert "/dev/shm" in said[0]
 
 
-def recipe(*words, **environment):
-    command = [sys.executable, "recipes/ade20k.py", *TINY.split(), *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
-
-
 def test_read_only_data_and_no_home_are_enough(tmp_path):
     make_ade20k(tmp_path / "raw")
     for path in (tmp_path / "raw").rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    nowhere = {"HOME": "/nowhere", "HF_HOME": "/nowhere/hf"}
-    done = recipe("--data_dir", tmp_path / "raw", "--output_dir", tmp_path / "run", **nowhere)
+    command = [sys.executable, "recipes/ade20k.py", *TINY.split(), "--data_dir", str(tmp_path / "raw")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HOME": "/nowhere", "HF_HOME": "/nowhere/hf"}
+    done = subprocess.run([*command, "--output_dir", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300, env=environment)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/result.json").is_file()
 
 
 def test_output_folder_that_cannot_be_written_is_one_line(tmp_path):
     make_ade20k(tmp_path / "raw")
-    done = recipe("--data_dir", tmp_path / "raw", "--output_dir", "/proc/run")
+    done = warm.run("recipes/ade20k.py", *TINY.split(), "--data_dir", tmp_path / "raw", "--output_dir", "/proc/run")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: output_dir /proc/run cannot be written")
     assert "Traceback" not in done.stderr

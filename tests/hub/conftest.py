@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from hub.server import Hub
 
@@ -20,12 +21,22 @@ def hub():
 
 @pytest.fixture
 def client(hub, tmp_path):
-    """Run Python code, or a module with arguments, in a process whose Hub is the local one."""
+    """Run a file or `prevmatch`, or Python code after `-c`, in a process whose Hub is the local one.
 
-    def run(*command, home="home", token=True):
+    A `fresh` one imports everything itself.
+    """
+
+    def run(program, *words, home="home", token=True, fresh=False):
+        environment = hub.environment(str(tmp_path / home), token=token)
+        if program == "-c":
+            code, *words = words
+            program = tmp_path / "code.py"
+            program.write_text(code)
+        if not fresh:
+            return warm.run(program, *words, **environment)
         return subprocess.run(
-            [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | hub.environment(str(tmp_path / home), token=token),
+            [sys.executable, *map(str, (program, *words))], cwd=ROOT, capture_output=True, text=True, timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         )  # fmt: skip
 
     return run

@@ -9,7 +9,7 @@ from hub.server import Repo
 
 def test_prepared_data_set_is_pushed_and_trained_from_by_name(hub, client, tmp_path):
     make_ade20k(tmp_path / "raw")
-    done = client("-m", "prevmatch.cli", "prepare", "ade20k", "--data_dir", tmp_path / "raw", "--output_dir",
+    done = client("prevmatch", "prepare", "ade20k", "--data_dir", tmp_path / "raw", "--output_dir",
                   tmp_path / "prepared", "--allow_incomplete", "--push_to_hub", "tester/ade")  # fmt: skip
     assert done.returncode == 0, done.stderr
     repo = hub.repos["datasets", "tester/ade"]
@@ -40,7 +40,7 @@ def test_private_data_set_without_token_is_one_line(hub, client, tmp_path):
 
 def test_failed_upload_is_one_line_and_the_same_command_finishes_it(hub, client, tmp_path):
     make_ade20k(tmp_path / "raw")
-    command = ("-m", "prevmatch.cli", "prepare", "ade20k", "--data_dir", tmp_path / "raw", "--output_dir",
+    command = ("prevmatch", "prepare", "ade20k", "--data_dir", tmp_path / "raw", "--output_dir",
                tmp_path / "prepared", "--allow_incomplete", "--push_to_hub", "tester/ade")  # fmt: skip
     hub.refuse = lambda method, path: 403 if path.endswith("/commit/main") else None
     done = client(*command)

@@ -55,12 +55,13 @@ def last_line(done):
 
 
 def push(client, *words, **options):
-    return client("-m", "prevmatch.cli", "push", *words, **options)
+    return client("prevmatch", "push", *words, **options)
 
 
 def test_run_is_pushed_after_training_and_pulled_elsewhere(hub, client, tmp_path):
     run = tmp_path / "run"
-    done = client(*TINY, "--output_dir", run, "--push_to_hub", "--hub_model_id", "shapes-model", "--hub_private")
+    words = ["--output_dir", run, "--push_to_hub", "--hub_model_id", "shapes-model", "--hub_private"]
+    done = client(*TINY, *words, fresh=True)
     assert done.returncode == 0, done.stderr
     assert "uploaded to http://127.0.0.1" in done.stdout
     assert hub.repos["models", "tester/shapes-model"].private
@@ -82,7 +83,7 @@ def test_run_is_pushed_after_training_and_pulled_elsewhere(hub, client, tmp_path
         "import sys, numpy; from prevmatch import Segmenter\n"
         "numpy.save(sys.argv[2], Segmenter.from_pretrained('tester/shapes-model').predict(sys.argv[1]))"
     )
-    done = client("-c", code, image, tmp_path / "ids.npy", home="elsewhere")
+    done = client("-c", code, image, tmp_path / "ids.npy", home="elsewhere", fresh=True)
     assert done.returncode == 0, done.stderr
     own = Segmenter.from_pretrained(run / "best").predict(image)
     np.testing.assert_array_equal(np.load(tmp_path / "ids.npy"), own)
@@ -228,7 +229,7 @@ def test_space_runs_without_gradio_installed_and_segments(hub, client, run, tmp_
         "assert {name for _, name in parts} <= set(app.labels()) == set(app.colours())\n"
         "assert app.colours()['square'] == '#468ce6'\n"
     )
-    done = client("-c", code, space, home="elsewhere")
+    done = client("-c", code, space, home="elsewhere", fresh=True)  # with the Space's own copy of the package
     assert done.returncode == 0, done.stderr
 
 

@@ -8,6 +8,8 @@ from PIL import Image
 
 from prevmatch.share.curves import draw_curves, read_metrics, series, thinned
 
+pytestmark = pytest.mark.usefixtures("drawn_curves")
+
 
 def write(folder, lines, tail=""):
     folder.mkdir(exist_ok=True)

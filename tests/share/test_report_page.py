@@ -16,6 +16,8 @@ from prevmatch.cli import report
 from prevmatch.errors import DataError
 from prevmatch.share.report_page import duration, read_run, write_report
 
+pytestmark = pytest.mark.usefixtures("drawn_curves")
+
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
