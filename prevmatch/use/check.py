@@ -1,5 +1,6 @@
 """Looking at data before training: what was found, what the settings will be and why, and how long that takes."""
 
+import dataclasses
 import sys
 import webbrowser
 from pathlib import Path
@@ -11,8 +12,9 @@ from prevmatch.data.cells import open_cell
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
-from prevmatch.run.choosing import SMALL, choose_encoder
-from prevmatch.run.fitting import fit, require_unlabelled, steps_of
+from prevmatch.run.choosing import SMALL
+from prevmatch.run.fitting import require_unlabelled, steps_of
+from prevmatch.run.here import fit_here, spared_here
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.measuring import seconds_per_step
 from prevmatch.run.plan import make_plan, write_plan
@@ -30,9 +32,10 @@ def check(config: TrainConfig) -> tuple[Path, Path]:
     """
     accelerator = start_accelerator(config)
     data = load_training_data(config)
-    fitted = fit(choose_encoder(config, accelerator), data, accelerator.num_processes)
+    fitted = fit_here(config, data, accelerator)
     require_unlabelled(method_of(fitted), data)
-    plan = make_plan(config, fitted, data)
+    named = dataclasses.replace(config, encoder=fitted.encoder)
+    plan = make_plan(config, fitted, data, spared_here(named, data, accelerator))
     steps = steps_of(fitted, data, accelerator.num_processes)
     seconds = seconds_per_step(fitted, data.source.num_classes, accelerator.device)
     facts = {

@@ -7,6 +7,7 @@ import re
 import pytest
 from conftest import TINY
 from data import exports
+from PIL import Image
 
 from prevmatch.cli import _planned
 from prevmatch.config import OWN_DATA
@@ -38,6 +39,20 @@ def test_page_shows_what_was_found_and_needs_no_other_file(config, capsys):
         assert name in text
     assert "50.0 %" in text
     assert "time here" in said
+
+
+def test_plan_and_page_say_what_is_smaller_without_a_gpu(config, capsys):
+    for photo in config.data_dir.rglob("*.jpg"):
+        Image.open(photo).resize((800, 600)).save(photo)
+    for mask in config.data_dir.rglob("masks/*.png"):
+        Image.open(mask).resize((800, 600), Image.Resampling.NEAREST).save(mask)
+    _, path = check(dataclasses.replace(config, decoder_channels=0))
+    plan = json.loads(path.read_text())
+    names = ("image_size", "crop_size", "decoder_channels")
+    assert [plan[name]["value"] for name in names] == [384, 257, 64]
+    for name, both in {"image_size": "384 instead of that of the files", "crop_size": "257 instead of 513"}.items():
+        assert f"{both}, for there is no GPU" in plan[name]["why"]
+    assert "no GPU: image_size 384 instead of that of the files" in capsys.readouterr().out
 
 
 def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(config):
