@@ -33,6 +33,7 @@ from prevmatch.run.fitting import require_unlabelled
 from prevmatch.run.here import fit_here
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.logbook import Logbook
+from prevmatch.run.memory import smaller_batches_if_needed
 from prevmatch.run.results import TrainResult, open_output_dir, report
 from prevmatch.run.resume import Keeper
 from prevmatch.run.state import TrainState
@@ -46,6 +47,7 @@ from prevmatch.students import Student, build_students
 from prevmatch.views import Views, build_views
 
 
+@smaller_batches_if_needed
 @loader_deaths_named()
 def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     """Train as the settings say, on the data set they name or on `data`, and write everything to output_dir.

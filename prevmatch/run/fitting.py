@@ -60,8 +60,8 @@ def fit(config: TrainConfig, data: TrainingData, processes: int, *, gpu: bool = 
         config = dataclasses.replace(config, image_size=side if max(width, height) > longest else None)
     if config.crop_size == 0:
         scale = config.image_size / max(width, height) if config.image_size else 1
-        side = min(0.9 * scale * min(width, height), CPU_CROP if small else math.inf)
-        config = dataclasses.replace(config, crop_size=fitted_crop(side, patch))
+        covered = min(0.9 * scale * min(width, height), CPU_CROP if small else math.inf)
+        config = dataclasses.replace(config, crop_size=fitted_crop(covered, patch))
     if config.decoder_channels == 0:
         config = dataclasses.replace(config, decoder_channels=CHANNELS if gpu else CPU_CHANNELS)
     for name in ("crop_size", "eval_window"):
