@@ -189,5 +189,5 @@ def test_summary_of_a_supervised_run_counts_labelled_images_only(tiny_source):
     config = TrainConfig(method="supervised", batch_size=2, total_batch_size=8, crop_size=33, epochs=1)
     text = summary(config, divide(tiny_source, "1_1"), 1)
     assert "8 labelled and 0 unlabelled images, 3 for validation" in text
-    assert "1 epochs, 4 steps of 2 images, learning rate" in text
+    assert "1 epochs of 8 images once each, 4 steps of 2 images, learning rate" in text
     assert "chosen for steps of 8 images" in text

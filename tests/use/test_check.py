@@ -64,7 +64,18 @@ def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(conf
     path.write_text(json.dumps(plan))
     given = dataclasses.replace(OWN_DATA, plan=str(path), epochs=3)
     planned = _planned(given, OWN_DATA)
-    assert (planned.crop_size, planned.epochs) == (97, 3)
+    assert (planned.crop_size, planned.epochs, planned.epoch_images) == (97, 3, 0)  # passes, as without a plan
+    whole = _planned(dataclasses.replace(given, epochs=0), OWN_DATA)
+    assert (whole.epochs, whole.epoch_images) == (50, plan["epoch_images"]["value"])
+
+
+def test_folds_are_looked_at_with_what_stays_together_and_what_they_cost(tmp_path, capsys):
+    folder = exports.plain(tmp_path / "mine")
+    check(dataclasses.replace(TINY, dataset="custom", data_dir=folder, folds=2, hours=3, output_dir=tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert "masks in 2 folds of" in said
+    assert "folds: 2 trainings and that of the final model," in said
+    assert "hours 1:" in said
 
 
 def test_what_is_no_plan_is_named(tmp_path):
