@@ -98,6 +98,8 @@ class SegmenterConfig(DecoderConfig):
     """Side in pixels of the sliding evaluation window; None segments the whole image at once."""
     image_size: int | None = None
     """Long side in pixels that images are brought to before they are segmented; None takes them as they are."""
+    image_bits: int | None = None
+    """Bits that 16-bit files of training images use, from which all are stretched; None finds them image by image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +117,8 @@ class SegmenterConfig(DecoderConfig):
                 value is None or _whole(value, 1, LONGEST_SIDE),
                 f"{name} is {value!r} but must be None or lie in 1..{LONGEST_SIDE}",
             )
+        bits = self.image_bits
+        _check(bits in (None, 10, 12, 14, 16), f"image_bits is {bits!r} but must be None, 10, 12, 14 or 16")
         for name in ("class_names", "palette"):
             _check(isinstance(getattr(self, name), tuple), f"{name} is {getattr(self, name)!r} but must be a list")
         for name in ("class_names", "palette"):

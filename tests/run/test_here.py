@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from data import exports
 
 from prevmatch import train
+from prevmatch.errors import Stopped
 from prevmatch.run.here import fit_here
 
 
@@ -54,3 +56,22 @@ def test_training_fits_by_its_device(tiny_config, tiny_data):
     train(dataclasses.replace(tiny_config, decoder_channels=0, epochs=1, panel_every=0), tiny_data)
     for name in ("config.json", "best/config.json"):
         assert json.loads((tiny_config.output_dir / name).read_text())["decoder_channels"] == 64
+
+
+def test_a_run_goes_on_without_a_photo_that_was_deleted_and_says_that_it_is_another(tmp_path, tiny_config, capsys):
+    folder = exports.plain(tmp_path / "mine")
+    config = dataclasses.replace(
+        tiny_config, dataset="custom", data_dir=folder, epochs=0, crop_size=0, image_size=0, max_hours=1e-9,
+        panel_every=0,
+    )  # fmt: skip
+    with pytest.raises(Stopped):
+        train(config)
+    begun = (config.output_dir / "config.json").read_text()
+    sorted((folder / "images").iterdir())[-1].unlink()
+    capsys.readouterr()
+    with pytest.raises(Stopped):
+        train(dataclasses.replace(config, resume=True))
+    said = capsys.readouterr()
+    assert "other unlabelled images than before: it goes on, not the same run bit by bit" in said.out + said.err
+    now, then = json.loads((config.output_dir / "config.json").read_text()), json.loads(begun)
+    assert {name for name in now if now[name] != then[name]} == {"resume"}
