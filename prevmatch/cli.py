@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -22,9 +21,14 @@ from prevmatch.config import (
     full_name,
 )
 from prevmatch.errors import ConfigError, DataError, PrevMatchError
+from prevmatch.options import flattened, require_known, sectioned
 from prevmatch.printable import printable
 
 Value = TypeVar("Value")
+if TYPE_CHECKING:
+    OwnData = Any
+else:
+    OwnData = sectioned(OWN_DATA)
 
 
 def parse_recipe(
@@ -38,7 +42,11 @@ def parse_recipe(
     Over one of `variants` instead of `default` where a DINOv2 encoder is asked for (`dinov2`), or else by the name of
     the method; not over that of a plain ViT with another kind of encoder, nor the reverse.
     """
-    parse = partial(tyro.cli, TrainConfig, description=description, use_underscores=True, args=args)
+    require_known(sys.argv[1:] if args is None else args)
+
+    def parse(default: TrainConfig) -> TrainConfig:
+        return flattened(tyro.cli(sectioned(default), description=description, use_underscores=True, args=args))
+
     config = parse(default=default)
     config = _planned(config, default)
     variant = (variants or {}).get("dinov2" if "dinov2" in config.encoder else config.method)
@@ -56,6 +64,8 @@ def _planned(config: TrainConfig, default: TrainConfig) -> TrainConfig:
     from prevmatch.run.plan import read_plan
 
     plan = read_plan(Path(config.plan))
+    if config.epochs != default.epochs:  # which mean passes over the images, not over what the plan's schedule takes
+        plan = {name: value for name, value in plan.items() if name not in ("epoch_images", "bank_interval")}
     return replace(config, **{name: v for name, v in plan.items() if getattr(config, name) == getattr(default, name)})
 
 
@@ -91,16 +101,13 @@ def or_exit(command: Callable[[], Value]) -> Value:
         sys.exit(f"error: {printable(error)}")
 
 
-def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA) -> None:
+def train(settings: Annotated[OwnData, tyro.conf.arg(name="")]) -> None:
     """Train on your own images: all of them in DATA_DIR/images, masks of the same name for some in DATA_DIR/masks.
 
     One class id per pixel, 255 = ignored; exports of labelling tools are understood too. Crop, schedule and optimiser
     are fitted to data and encoder (0 means that). In several processes: accelerate launch -m prevmatch.cli train …
-
-    Args:
-        config: All settings.
     """
-    _train_and_tell(_planned(config, OWN_DATA))
+    _train_and_tell(_planned(flattened(settings), OWN_DATA))
 
 
 def compare(
@@ -170,18 +177,17 @@ def check(
     folder: tyro.conf.Positional[Path],
     /,
     *,
-    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = OWN_DATA,
+    settings: Annotated[OwnData, tyro.conf.arg(name="")],
 ) -> None:
     """Look at your own data before training: what is found, classes and their shares, near copies, the settings that
     training will have and why, and how long it takes here. Writes check.html and plan.json to output_dir.
 
     Args:
         folder: The data: a folder, an export of a labelling tool, or a zip of one.
-        settings: Those of training.
     """
     from prevmatch.use.check import check as look
 
-    page, plan = look(replace(settings, data_dir=folder))
+    page, plan = look(replace(flattened(settings), data_dir=folder))
     print(f"photos under their masks: {page}\nsettings, to be edited and given back with --plan: {plan}")
 
 
@@ -410,6 +416,8 @@ def main() -> None:
         "export": export, "convert": convert, "table": table, "compare": compare, "report": report,
         "suggest": suggest, "curve": curve,
     }  # fmt: skip
+    if sys.argv[1:2] in (["train"], ["check"]):
+        or_exit(lambda: require_known(sys.argv[2:]))
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
 
 

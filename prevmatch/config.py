@@ -58,7 +58,7 @@ class DecoderConfig(Part):
     """DeepLabV3+ (`deeplab`), DPT for a plain ViT, whose width follows the encoder's (`dpt`), or a linear map of the
     deepest feature (`linear`); `auto` is DPT for a plain ViT and DeepLabV3+ for any other encoder."""
     decoder_channels: int = 256
-    """Width of DeepLabV3+'s ASPP branches and fusion convolutions."""
+    """Width of DeepLabV3+'s ASPP branches and fusion convolutions; in training 0 is 256, and 64 without a GPU."""
     low_level_channels: int = 48
     """Width to which DeepLabV3+ reduces the stride-4 feature."""
     atrous_rates: tuple[int, int, int] = (6, 12, 18)
@@ -68,9 +68,9 @@ class DecoderConfig(Part):
         super().__post_init__()
         kinds = get_args(DecoderKind)
         _check(self.decoder_kind in kinds, f"decoder_kind is {self.decoder_kind!r} but must be of {', '.join(kinds)}")
-        for name in ("decoder_channels", "low_level_channels"):
+        for name, lowest in {"decoder_channels": 0, "low_level_channels": 1}.items():
             value = getattr(self, name)
-            _check(_whole(value, 1, 4096), f"{name} is {value!r} but must lie in 1..4096")
+            _check(_whole(value, lowest, 4096), f"{name} is {value!r} but must lie in {lowest}..4096")
         rates = self.atrous_rates
         _check(
             isinstance(rates, tuple) and len(rates) == 3 and all(_whole(rate, 1, 1024) for rate in rates),
@@ -98,10 +98,13 @@ class SegmenterConfig(DecoderConfig):
     """Side in pixels of the sliding evaluation window; None segments the whole image at once."""
     image_size: int | None = None
     """Long side in pixels that images are brought to before they are segmented; None takes them as they are."""
+    image_bits: int | None = None
+    """Bits that 16-bit files of training images use, from which all are stretched; None finds them image by image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(isinstance(self.encoder, str), f"encoder is {self.encoder!r} but must be the name of a timm encoder")
+        _check(self.decoder_channels > 0, f"decoder_channels is {self.decoder_channels} but must lie in 1..4096")
         count = self.num_classes
         _check(_whole(count, 1, 255), f"num_classes is {count!r} but must lie in 1..255")
         for name in ("mean", "std"):
@@ -114,6 +117,8 @@ class SegmenterConfig(DecoderConfig):
                 value is None or _whole(value, 1, LONGEST_SIDE),
                 f"{name} is {value!r} but must be None or lie in 1..{LONGEST_SIDE}",
             )
+        bits = self.image_bits
+        _check(bits in (None, 10, 12, 14, 16), f"image_bits is {bits!r} but must be None, 10, 12, 14 or 16")
         for name in ("class_names", "palette"):
             _check(isinstance(getattr(self, name), tuple), f"{name} is {getattr(self, name)!r} but must be a list")
         for name in ("class_names", "palette"):
@@ -256,7 +261,8 @@ class SampleConfig(Part):
 
     image_size: int | None = None
     """Resize every image and mask so that the long side has this many pixels; None keeps the files' size, 0 brings
-    images that are mostly longer than 1536 to 1024. The model remembers it."""
+    images that are mostly longer than 1536 to 1024; without a GPU those longer than 384 to 384, if crop_size is open
+    too. The model remembers it."""
     crop_size: int = 321
     """Side of the square training crops in pixels, over a plain ViT a multiple of its patch; 0 fits it to the data."""
     scale_range: tuple[float, float] = (0.5, 2.0)
@@ -597,6 +603,7 @@ OWN_DATA = TrainConfig(
     image_size=0,
     crop_size=0,
     encoder="auto",
+    decoder_channels=0,
     epochs=0,
     batch_size=4,
     method="mean_teacher",

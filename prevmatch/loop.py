@@ -28,12 +28,12 @@ from prevmatch.evaluate import class_iou
 from prevmatch.losses import cross_entropy, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.models.encoder import patch_size
-from prevmatch.run.choosing import choose_encoder
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
-from prevmatch.run.fitting import fit, require_unlabelled
+from prevmatch.run.fitting import require_unlabelled
+from prevmatch.run.here import fit_here
 from prevmatch.run.launch import start_accelerator
 from prevmatch.run.logbook import Logbook
-from prevmatch.run.measuring import size_to_hours
+from prevmatch.run.memory import smaller_batches_if_needed
 from prevmatch.run.results import TrainResult, open_output_dir, report
 from prevmatch.run.resume import Keeper
 from prevmatch.run.state import TrainState
@@ -47,6 +47,7 @@ from prevmatch.students import Student, build_students
 from prevmatch.views import Views, build_views
 
 
+@smaller_batches_if_needed
 @loader_deaths_named()
 def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     """Train as the settings say, on the data set they name or on `data`, and write everything to output_dir.
@@ -58,8 +59,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     set_seed(config.seed)
     with accelerator.local_main_process_first():  # lists and tables are fetched and converted once per machine
         data = data or load_training_data(config)
-    config = size_to_hours(choose_encoder(config, accelerator), data, accelerator)
-    config = fit(config, data, accelerator.num_processes)
+    config = fit_here(config, data, accelerator)
     method = method_of(config)
     require_unlabelled(method, data)
     students = build_students(config, method, data, accelerator)

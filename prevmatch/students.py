@@ -145,7 +145,8 @@ def build_network(config: TrainConfig, data: TrainingData, accelerator: Accelera
     architecture = SegmenterConfig(
         encoder=config.encoder, num_classes=data.source.num_classes, mean=mean, std=std,
         class_names=data.source.class_names, palette=data.source.palette, eval_window=config.eval_window,
-        image_size=config.image_size, **{field.name: getattr(config, field.name) for field in fields(DecoderConfig)},
+        image_size=config.image_size, image_bits=data.source.bits,
+        **{field.name: getattr(config, field.name) for field in fields(DecoderConfig)},
     )  # fmt: skip
     with accelerator.local_main_process_first():  # one download per machine
         network = Segmenter(architecture, encoder_weights=config.encoder_weights)

@@ -23,7 +23,7 @@ from prevmatch.errors import ConfigError
         ({"threshold_floor": -0.1}, "threshold_floor"),
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"checkpointing_steps": 0}, "checkpointing_steps"),
-        ({"decoder_channels": 0}, "decoder_channels"),
+        ({"decoder_channels": -1}, "decoder_channels"),
         ({"val_share": 1.0}, "val_share"),
     ],
 )
@@ -45,6 +45,8 @@ def test_unknown_settings_are_refused():
 def test_class_names_must_match_the_class_count():
     with pytest.raises(ConfigError, match="class_names has 2 entries but num_classes is 3"):
         SegmenterConfig(encoder="resnet50s", num_classes=3, class_names=("a", "b"))
+    with pytest.raises(ConfigError, match=r"decoder_channels is 0 but must lie in 1..4096"):  # open in training only
+        SegmenterConfig(encoder="resnet50s", num_classes=3, decoder_channels=0)
 
 
 def test_every_setting_is_either_material_or_free_to_change():

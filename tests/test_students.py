@@ -58,3 +58,9 @@ def test_adamw_trains_the_encoder_at_the_lower_rate(tiny_config, tiny_data):
     student.set_lr(0.1)
     assert isinstance(student.optimizer.optimizer, torch.optim.AdamW)
     assert [(g["lr"], g["weight_decay"]) for g in student.optimizer.param_groups] == [(0.1, 0.01), (0.5, 0.01)]
+
+
+def test_network_remembers_from_how_many_bits_its_images_are_stretched(tiny_config, tiny_data: TrainingData):
+    deep = dataclasses.replace(tiny_data, source=dataclasses.replace(tiny_data.source, bits=14))
+    assert build_network(tiny_config, deep, Accelerator()).config.image_bits == 14
+    assert build_network(tiny_config, tiny_data, Accelerator()).config.image_bits is None

@@ -100,6 +100,7 @@ def _find(config: DataConfig) -> Found:
         found.palette = tuple(colour for colour, label in found.colours if label != IGNORE_INDEX)
         found.class_names = found.class_names or _published_names(config.mask_colours)
     elif config.mask_colours is not None:
+        found.class_ids = ()
         found.class_names, found.palette, found.colours = meaning_of(read_colours(Path(config.mask_colours)))
     return found
 

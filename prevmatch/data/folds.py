@@ -42,7 +42,7 @@ def hold_out_fold(source: Source, config: DataConfig) -> Source:
     scene_of = dict(zip(ids, scene.tolist(), strict=True))
     kept = np.setdiff1d(np.arange(len(rows)), held_out)
     notes = [note for note in source.notes if not any(words in note for words in OF_ONE_SPLIT)]
-    told = (*notes, *describe(source.class_names, there, scene, number, config))
+    told = (*notes, *describe(ids, source.class_names, there, scene, number, config))
     return dataclasses.replace(source, train=rows.select(kept), val=rows.select(held_out), scenes=scene_of, notes=told)
 
 
@@ -101,7 +101,12 @@ def _stretches(scene: np.ndarray, most: int) -> np.ndarray:
 
 
 def describe(
-    names: tuple[str, ...], there: np.ndarray, scene: np.ndarray, number: np.ndarray, config: DataConfig
+    ids: list[str],
+    names: tuple[str, ...],
+    there: np.ndarray,
+    scene: np.ndarray,
+    number: np.ndarray,
+    config: DataConfig,
 ) -> list[str]:
     """What a user should know about the folds, one line each."""
     sizes = np.bincount(number, minlength=config.folds + 1)[1:]
@@ -110,8 +115,11 @@ def describe(
     ]
     together = len(number) - scene.max() - 1
     if together:
+        several = [np.flatnonzero(scene == one) for one in np.flatnonzero(np.bincount(scene) > 1)]
+        shown = first_five([" ~ ".join([ids[i] for i in rows[:3]] + ["…"] * (len(rows) > 3)) for rows in several])
         told.append(
-            f"{len(number)} masks show {scene.max() + 1} scenes, by names and looks; a scene stays in one fold"
+            f"{len(number)} masks show {scene.max() + 1} scenes, by names and looks; a scene stays in one fold: "
+            f"{shown}"
         )
     if np.bincount(scene).max() > -(-len(number) // config.folds):
         told.append("WARNING: one scene has more masks than a fold, so it is cut: for other scenes scores flatter")

@@ -17,6 +17,8 @@ class Found:
     parts: dict[str, datasets.Dataset]
     """Rows by the name of their part (train, valid, test); "" where there are no parts. Without a mask: unlabelled."""
     class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    """The value of each named class in the masks; empty where these are 0, 1, 2, …"""
     palette: tuple[RGB, ...] = ()
     colours: tuple[tuple[RGB, int], ...] = ()
     annotated: bool = False

@@ -21,7 +21,7 @@ READERS: tuple[Callable[[Path], Found | None], ...] = (
 HELP = (
     "put all photos into images/ and, for some of them, masks of the same name into masks/; or export from labelme "
     "(its JSON files, or VOC), CVAT (`Segmentation mask`, images included), Roboflow, Label Studio, as COCO JSON or "
-    "YOLO segmentation"
+    "YOLO segmentation; or say where the mask of a photo lies, as in --mask_path 'truth/{stem}.png'"
 )
 
 
@@ -38,7 +38,10 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
     if mask_path is not None:
         return patterned.read(folder, mask_path)
     inside = folder
-    for _ in range(3):
+    for _ in range(6):
+        if len(zips := _zips(inside)) == 1 and not walk(inside).files:
+            inside = _unpacked(zips[0])
+            continue
         for read in READERS:
             if found := read(inside):
                 found.notes[:0] = [f"read from {inside}"] if inside != folder else []
@@ -48,6 +51,10 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             break
         inside = below[0]
     raise DataError(_refusal(folder))
+
+
+def _zips(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)]
 
 
 def _unpacked(path: Path) -> Path:
@@ -91,6 +98,8 @@ def _refusal(folder: Path) -> str:
     if any(folder.glob("SegmentationClass*/*.png")):
         return f"{folder} has masks but no JPEGImages; export again with the images included"
     photos = len(walk(folder).files)
+    if not photos and (zips := _zips(folder)):
+        return f"{folder} has {len(zips)} zip files; unpack them, photos into images/ and masks into masks/"
     if not photos:
         return f"{folder} holds no images; {HELP}"
     missing = [f"{name}/" for name in ("images", "masks") if not (folder / name).is_dir()] or ["masks"]

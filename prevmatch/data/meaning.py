@@ -61,7 +61,9 @@ def _by_values(
     values = np.stack([look.counts for look in seen])
     occurring = np.flatnonzero(values.sum(0))
     own_values = [re.fullmatch(r"class_(\d+)", name) for name in known if not found.class_names]
-    if own_values and all(own_values):  # the model's classes were values found in masks
+    if found.class_ids:
+        names, label_map, told = classes_of_values(occurring, found.class_ids, found.class_names)
+    elif own_values and all(own_values):  # the model's classes were values found in masks
         names, label_map, told = classes_of_values(occurring, [int(match[1]) for match in own_values if match])
     else:
         names, label_map, told = classes_in(
@@ -140,7 +142,8 @@ def classes_in(
         if found[-1] >= len(names):
             raise DataError(
                 f"the masks hold the value {found[-1]}, but {len(names)} classes are named (0..{len(names) - 1}); "
-                f"complete the list of classes or correct the masks{soft}"
+                f"complete the list of classes, with ids where they do not run from 0 (`{found[0]}: {names[0]}`), or "
+                f"correct the masks{soft}"
             )
         return names, None, ()
     if len(found) > MOST_CLASSES:
@@ -161,13 +164,19 @@ def classes_in(
 
 
 def classes_of_values(
-    values: np.ndarray, ids: Sequence[int]
+    values: np.ndarray, ids: Sequence[int], names: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None, tuple[str, ...]]:
-    """Names after the values `ids`, the class id of each value, and what to tell; DataError for other `values`."""
+    """Names of the values `ids`, or else names after them, the class id of each value, and what to tell; DataError for
+    other `values`."""
+    known = ", ".join(map(str, ids))
     if strange := [int(value) for value in values if value not in (*ids, IGNORE_INDEX)]:
-        raise DataError(f"the masks hold the value {strange[0]}, but the model knows {', '.join(map(str, ids))} only")
-    told = f"classes found in the masks: {', '.join(map(str, ids))}; name them in classes.txt, one a line"
+        who = "the list of classes names" if names else "the model knows"
+        raise DataError(f"the masks hold the value {strange[0]}, but {who} {known} only")
     mapping = tuple(ids.index(value) if value in ids else IGNORE_INDEX for value in range(256))
+    if names:
+        return names, mapping, (f"the values {known} of the masks are the classes {', '.join(names)}",)
+    given = "" if list(ids) == list(range(len(ids))) else f", as `{ids[-1]}: name`"
+    told = f"classes found in the masks: {known}; name them in classes.txt, one a line{given}"
     return tuple(f"class_{value}" for value in ids), mapping, (told,)
 
 

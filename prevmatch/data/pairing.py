@@ -17,6 +17,8 @@ PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$
 ADDED = r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|gt|ground_?truth|annotation|annotated))+$"
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
+BEFORE = r"(^|/)(masks?|labels?|segmentation|seg|gt|images?|img|photo|frame)[_\-. ]*(?=\d)"
+"""What stands before a number in the names of photos and masks: image_7, mask_7."""
 
 
 @dataclass
@@ -100,6 +102,7 @@ def _bare(name: str) -> str:
     """A name without what tools add: `a.jpg`, `a_mask`, `a_gtFine_labelIds`, `a_leftImg8bit` are all `a`."""
     for added in (SUFFIX, ADDED, SUFFIX):
         name = re.sub(added, "", name, flags=re.IGNORECASE)
+    name = re.sub(BEFORE, r"\1", name, flags=re.IGNORECASE)
     return re.sub(
         r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$", "", name, flags=re.IGNORECASE
     )

@@ -15,7 +15,7 @@ from prevmatch.errors import ConfigError, DataError
 Role = Literal["train", "val", "test"]
 ROLES: dict[str, Role] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "eval": "val", "test": "test", "testing": "test", "holdout": "test",
+    "eval": "val", "validate": "val", "evaluation": "val", "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
 BESIDE = {
     "set", "split", "part", "data", "dataset", "images", "image", "img", "imgs", "photos", "masks", "mask", "labels",

@@ -160,7 +160,7 @@ def _cells(row: dict, *, job: Preparation) -> dict:
     """One row with everything inside it."""
     image, mask, classes = row["image"], None, []
     if row["mask"] is None:
-        pixels, ids = read_image(row), None
+        pixels, ids = read_image(row, bits=job.source.bits), None
     else:
         pixels, ids = read_pair(row, job.source)
         classes = [int(i) for i in np.unique(np.asarray(ids)) if i != IGNORE_INDEX]

@@ -87,24 +87,29 @@ def orientation(rows: datasets.Dataset) -> tuple[Literal["upright", "stored"], l
     """How the photos of rows with masks lie over them, decided once for all, and what to tell.
 
     A photo whose EXIF turns it by 90 degrees proves it by its mask's size. Raises DataError if two prove opposite
-    things.
+    things, or a mask has another size than its photo.
     """
+    unlike: list[str] = []
     proofs: dict[str, list[str]] = {"upright": [], "stored": []}
     turned: Counter[int] = Counter()
     for row in _through(rows, lambda row: row, "image"):
         photo = open_cell(row, "image", header_only=True)
         turn = photo.getexif().get(EXIF_ORIENTATION, 1)
+        size = _size(row)
         if turn == 1 or photo.format == "TIFF":  # which Pillow turns by itself
+            if size not in (photo.size, photo.size[::-1]):
+                said = f"{where(row, 'mask')} is {size[0]}×{size[1]}, its photo {photo.width}×{photo.height}"
+                unlike.append(said)
             continue
         turned[turn] += 1
-        size = (
-            size_of(row["mask"]["bytes"])
-            if is_annotation(row["mask"]["bytes"])
-            else upright(open_cell(row, "mask")).size
-        )
         sizes = {"stored": photo.size, "upright": photo.size[::-1] if turn >= 5 else photo.size}
         if sizes["stored"] != sizes["upright"] and size in sizes.values():
             proofs["stored" if size == sizes["stored"] else "upright"].append(where(row, "image"))
+    if unlike:
+        raise DataError(
+            f"{len(unlike)} of {len(rows)} masks have another size than their photos ({unlike[0]}); resize them, "
+            "masks by the nearest neighbour"
+        )
     if not turned:
         return "upright", []
     if proofs["stored"] and proofs["upright"]:
@@ -116,6 +121,14 @@ def orientation(rows: datasets.Dataset) -> tuple[Literal["upright", "stored"], l
     how: Literal["upright", "stored"] = "stored" if proofs["stored"] else "upright"
     why = f"the sizes of {len(proofs[how])} masks prove it" if proofs[how] else "no size proves otherwise"
     return how, [f"{turned.total()} labelled photos have an EXIF orientation; all are read {how}, {why}"]
+
+
+def _size(row: dict) -> tuple[int, int]:
+    """Width and height of a mask as it is read."""
+    if is_annotation(row["mask"]["bytes"]):
+        return size_of(row["mask"]["bytes"])
+    mask = open_cell(row, "mask", header_only=True)
+    return mask.size if mask.getexif().get(EXIF_ORIENTATION, 1) == 1 else upright(open_cell(row, "mask")).size
 
 
 def photo_bits(rows: datasets.Dataset, most: int = 64) -> tuple[int | None, list[str]]:

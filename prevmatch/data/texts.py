@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from prevmatch.config import IGNORE_INDEX
 from prevmatch.errors import DataError
 
 CLASS_LISTS = (
@@ -43,20 +44,29 @@ def find_class_list(folder: Path) -> Path | None:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names in the order of their ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or `names:` of
-    YAML.
+    """The names of `read_classes` where they are in the order of their ids; DataError for ids with gaps."""
+    names, ids = read_classes(path)
+    if ids != tuple(range(len(ids))):
+        raise DataError(f"class list {path} gives the ids {list(ids[:5])}…; here they must be 0, 1, 2, … without gaps")
+    return names
 
-    labelme's `__ignore__` in the first line is no class. Raises DataError for ids with gaps, and for names that are
-    missing or there twice.
+
+def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Class names in the order of their ids, and the ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or
+    `names:` of YAML; where no ids are given these are 0, 1, 2, …
+
+    labelme's `__ignore__` in the first line is no class, nor is the id 255. Raises DataError for names that are
+    missing or there twice, and for ids that are.
     """
-    names = _numbered(_entries(path), path)
-    names = names[1:] if names[:1] == ["__ignore__"] else names
+    names, ids = _numbered(_entries(path), path)
+    if names[:1] == ["__ignore__"]:
+        names, ids = names[1:], list(range(len(names) - 1))
     while names and not names[-1]:
-        names.pop()
+        names, ids = names[:-1], ids[:-1]
     wrong = [name for i, name in enumerate(names) if not name or name in names[:i]]
     if wrong or not 1 <= len(names) <= 255:
         raise DataError(f"class list {path} needs 1 to 255 different names, one a line; it has {wrong or 'none'}")
-    return tuple(names)
+    return tuple(names), tuple(ids)
 
 
 def _entries(path: Path) -> list[tuple[int | None, str]]:
@@ -116,14 +126,15 @@ def _of_value(content: Any, path: Path) -> list[tuple[int | None, str]]:
     raise DataError(f"class list {path} is neither a list of names nor a table of ids and names")
 
 
-def _numbered(entries: list[tuple[int | None, str]], path: Path) -> list[str]:
-    """The names in the order of their ids."""
+def _numbered(entries: list[tuple[int | None, str]], path: Path) -> tuple[list[str], list[int]]:
+    """The names in the order of their ids, and the ids."""
     if any(number is None for number, _ in entries):
-        return [name for _, name in entries]
-    numbers = sorted(number for number, _ in entries if number is not None)
-    if numbers != list(range(len(numbers))):
-        raise DataError(f"class list {path} gives the ids {numbers[:5]}…; they must be 0, 1, 2, … without gaps")
-    return [name for _, name in sorted((number or 0, name) for number, name in entries)]
+        return [name for _, name in entries], list(range(len(entries)))
+    given = sorted((number or 0, name) for number, name in entries if number != IGNORE_INDEX)
+    numbers = [number for number, _ in given]
+    if len(set(numbers)) < len(numbers) or any(number > IGNORE_INDEX for number in numbers):
+        raise DataError(f"class list {path} gives the ids {numbers[:5]}…; each class needs one of its own, below 255")
+    return [name for _, name in given], numbers
 
 
 def _dialect(text: str) -> type[csv.Dialect]:

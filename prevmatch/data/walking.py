@@ -9,7 +9,7 @@ from pathlib import Path
 from prevmatch.data.images import AVIF, HEIF
 from prevmatch.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *AVIF, *HEIF)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *AVIF, *HEIF)
 CONVERT = (
     ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".svg", ".exr",
 )  # fmt: skip

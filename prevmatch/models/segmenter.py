@@ -199,7 +199,9 @@ class Segmenter(nn.Module):
     def overlay(self, image: ImageLike, **options: Any) -> Image.Image:
         """One image under the colours of its classes, with a legend, as an RGB picture; `options` as in `predict`."""
         ids = self.predict(image, **options)
-        return overlay(read_rgb(image), ids, list(self.config.id2label.values()), self.config.palette)
+        return overlay(
+            read_rgb(image, self.config.image_bits), ids, list(self.config.id2label.values()), self.config.palette
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, preprocessor_config.json and model.safetensors into `folder`; the rest in it stays.

@@ -1,7 +1,6 @@
 """Which encoder `auto` means: DINOv2-S with DPT on a GPU, a small convolutional one on a CPU."""
 
 import dataclasses
-import json
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -9,7 +8,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 
 from prevmatch.config import TrainConfig, full_name
 from prevmatch.models.encoder import weights_source
-from prevmatch.run.launch import resumes
+from prevmatch.run.launch import earlier_settings, has_gpu
 
 LARGE, SMALL = full_name("dinov2_small"), "mobilenetv2_100"
 WEIGHTS_FILE = "model.safetensors"
@@ -35,7 +34,7 @@ def choose_encoder(config: TrainConfig, accelerator: Accelerator) -> TrainConfig
         return config
     answer: list = [None]
     if accelerator.is_main_process:
-        answer = [_of_earlier_run(config) or _fitting(config, gpu=accelerator.device.type != "cpu")]
+        answer = [_of_earlier_run(config) or _fitting(config, gpu=has_gpu(accelerator))]
     encoder, weights, why = broadcast_object_list(answer)[0]
     source = weights_source(encoder) if weights == "timm" else None
     licence = f", licence {source[1]}" if source else ""
@@ -45,10 +44,7 @@ def choose_encoder(config: TrainConfig, accelerator: Accelerator) -> TrainConfig
 
 def _of_earlier_run(config: TrainConfig) -> tuple[str, str, str] | None:
     """Encoder, weights and reason, where a run goes on."""
-    try:
-        earlier = json.loads((config.output_dir / "config.json").read_text()) if resumes(config) else {}
-    except (OSError, ValueError):  # none yet, or torn
-        return None
+    earlier = earlier_settings(config)
     return (earlier["encoder"], earlier["encoder_weights"], "as this run began") if "encoder" in earlier else None
 
 

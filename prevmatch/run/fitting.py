@@ -1,6 +1,7 @@
 """Settings and data brought together: what is left open (0) follows from the data, and what cannot be is refused."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -17,6 +18,10 @@ from prevmatch.models.vit import FEWEST, nearest_multiple
 EPOCHS, JOINS = 50, 25
 SMALLEST_CROP, LARGEST_CROP, LARGEST_OF_PATCHES = 65, 513, 518
 LONGEST_SIDE, FITTED_SIDE = 1536, 1024
+CHANNELS = 256
+FEWEST_STEPS, MOST_STEPS = 5_000, 100_000
+CPU_SIDE, CPU_CROP, CPU_CHANNELS = 384, 257, 64
+"""Without a GPU: then 5,000 steps of mean_teacher over mobilenetv2_100 take about an hour and a half on two cores."""
 CO_ENCODERS = ("resnet50.dct",)
 CLIP = "openai/clip-vit-base-patch16"
 """SemiVL's."""
@@ -31,14 +36,16 @@ def require_unlabelled(method: Method, data: TrainingData) -> None:
         )
 
 
-def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
+def fit(config: TrainConfig, data: TrainingData, processes: int, *, gpu: bool = True) -> TrainConfig:
     """Replace every open setting, and an encoder's short name; the others stay as they are.
 
     Long images are brought to 1024 pixels; crops cover nine tenths of the median short side; the schedule takes ten
     optimiser steps per unlabelled image (per labelled one where all are), at least 5,000 and at most 100,000 (Pascal's
     published schedule has 105,000), in 50 epochs; earlier versions join the bank 25 times; the optimiser follows from
-    the encoder. Raises ConfigError for crops and windows that cut a plain ViT's patches, for SGD over one without a
-    learning rate, and for several students that are alike or see images differently.
+    the encoder. Without a GPU all of this is such that training ends within hours.
+
+    Raises ConfigError for crops and windows that cut a plain ViT's patches, for SGD over one without a learning rate,
+    and for several students that are alike or see images differently.
     """
     others = tuple(map(full_name, config.co_encoders or (CO_ENCODERS if config.method == "co_training" else ())))
     model = config.outside_model or (CLIP if config.method == "semivl" else None)
@@ -46,11 +53,17 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
     require_unlike((config.encoder, *others))
     patch = patch_size(config.encoder)
     width, height = median_size(data)
+    # Whoever names a size wants to see that much; only where both are open a CPU sees less.
+    small = not gpu and config.image_size == config.crop_size == 0
     if config.image_size == 0:
-        config = dataclasses.replace(config, image_size=FITTED_SIDE if max(width, height) > LONGEST_SIDE else None)
+        longest, side = (CPU_SIDE, CPU_SIDE) if small else (LONGEST_SIDE, FITTED_SIDE)
+        config = dataclasses.replace(config, image_size=side if max(width, height) > longest else None)
     if config.crop_size == 0:
         scale = config.image_size / max(width, height) if config.image_size else 1
-        config = dataclasses.replace(config, crop_size=fitted_crop(0.9 * scale * min(width, height), patch))
+        covered = min(0.9 * scale * min(width, height), CPU_CROP if small else math.inf)
+        config = dataclasses.replace(config, crop_size=fitted_crop(covered, patch))
+    if config.decoder_channels == 0:
+        config = dataclasses.replace(config, decoder_channels=CHANNELS if gpu else CPU_CHANNELS)
     for name in ("crop_size", "eval_window"):
         for encoder in (config.encoder, *others):
             require_whole_patches(name, getattr(config, name), patch_size(encoder), encoder)
@@ -59,13 +72,24 @@ def fit(config: TrainConfig, data: TrainingData, processes: int) -> TrainConfig:
         in_epoch = -(-config.steps // EPOCHS)
         config = dataclasses.replace(config, epochs=-(-config.steps // in_epoch), epoch_images=in_epoch * per_step)
     elif config.epochs == 0:
-        steps = fitted_steps(data)
+        steps = fitted_steps(data) if gpu else FEWEST_STEPS
         config = dataclasses.replace(
             config, epochs=EPOCHS, epoch_images=config.epoch_images or steps // EPOCHS * per_step
         )
     if config.bank_interval == 0:
         config = dataclasses.replace(config, bank_interval=max(1, config.epochs // JOINS))
     return fit_optimiser(config, vit=patch > 1, short=steps_of(config, data, processes) < 20_000)
+
+
+def spared(config: TrainConfig, data: TrainingData, processes: int) -> dict[str, tuple[object, object]]:
+    """What `fit` makes smaller of open settings because there is no GPU: by name the value, and that with one."""
+    here, there = (fit(config, data, processes, gpu=gpu) for gpu in (False, True))
+    deeplab = patch_size(here.encoder) == 1 and here.decoder_kind != "linear"
+    names = ["image_size", "crop_size"] + ["decoder_channels"] * deeplab
+    values = {name: (getattr(here, name), getattr(there, name)) for name in names}
+    if config.hours is None:
+        values["steps"] = (steps_of(here, data, processes), steps_of(there, data, processes))
+    return {name: (few, many or "that of the files") for name, (few, many) in values.items() if few != many}
 
 
 def fit_optimiser(config: TrainConfig, *, vit: bool, short: bool) -> TrainConfig:
@@ -130,7 +154,7 @@ def require_whole_patches(name: str, side: int | None, patch: int, encoder: str)
 
 def fitted_steps(data: TrainingData) -> int:
     """Optimiser steps that suit the number of images."""
-    return max(5_000, min(10 * len(data.epoch_rows), 100_000))
+    return max(FEWEST_STEPS, min(10 * len(data.epoch_rows), MOST_STEPS))
 
 
 def steps_of(config: TrainConfig, data: TrainingData, processes: int) -> int:

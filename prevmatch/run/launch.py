@@ -1,5 +1,6 @@
 """Starting Accelerate as the settings ask, and noticing a launch that went wrong."""
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def has_gpu(accelerator: Accelerator) -> bool:
+    """Whether training is on something faster than a CPU."""
+    return accelerator.device.type != "cpu"
+
+
 def is_first() -> bool:
     """Whether this is the first process of those launched, told without starting anything."""
     return int(os.environ.get("RANK", 0)) == 0
@@ -83,6 +89,14 @@ register_rendezvous_handler(ANEW, _rendezvous_anew)
 def restarted() -> bool:
     """Whether torchrun's --max_restarts started this process again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def earlier_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of the run in output_dir, if it is to go on; empty for a new run."""
+    try:
+        return json.loads((config.output_dir / "config.json").read_text()) if resumes(config) else {}
+    except (OSError, ValueError):  # none yet, or torn
+        return {}
 
 
 def resumes(config: TrainConfig) -> bool:

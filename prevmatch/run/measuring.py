@@ -1,7 +1,6 @@
 """How long training takes here: a few passes of the network measured before it begins."""
 
 import dataclasses
-import json
 import time
 from dataclasses import fields
 
@@ -14,7 +13,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.fitting import fit
-from prevmatch.run.launch import resumes
+from prevmatch.run.launch import earlier_settings, has_gpu
 
 NO_GRADIENT = 0.35
 """What an answer costs that nothing is learned from, of one that something is."""
@@ -27,23 +26,15 @@ def size_to_hours(config: TrainConfig, data: TrainingData, accelerator: Accelera
     """Give a schedule that was asked for in hours its steps, and say so; a run that goes on keeps its own."""
     if config.hours is None:
         return config
-    answer = [_earlier_steps(config)]
+    answer = [earlier_settings(config).get("steps", 0)]
     if accelerator.is_main_process and not answer[0]:
-        fitted = fit(config, data, accelerator.num_processes)
+        fitted = fit(config, data, accelerator.num_processes, gpu=has_gpu(accelerator))
         seconds = seconds_per_step(fitted, data.source.num_classes, accelerator.device)
         answer = [max(1, int(SHARE_OF_STEPS * 3600 * config.hours / seconds))]
         accelerator.print(
             f"hours {config.hours:g}: {answer[0]} steps of about {seconds:.2g} s, measured before training"
         )
     return dataclasses.replace(config, steps=broadcast_object_list(answer)[0])
-
-
-def _earlier_steps(config: TrainConfig) -> int:
-    try:
-        earlier = json.loads((config.output_dir / "config.json").read_text()) if resumes(config) else {}
-    except (OSError, ValueError):  # none yet, or torn
-        return 0
-    return earlier.get("steps", 0)
 
 
 def seconds_per_step(config: TrainConfig, num_classes: int, device: torch.device) -> float:

@@ -11,21 +11,29 @@ from prevmatch.run.fitting import median_size, steps_of
 from prevmatch.writing import write_text
 
 
-def make_plan(asked: TrainConfig, fitted: TrainConfig, data: TrainingData) -> dict[str, dict[str, Any]]:
-    """The value of each setting that was left open, and why it has it, by name."""
+def make_plan(
+    asked: TrainConfig, fitted: TrainConfig, data: TrainingData, smaller: dict[str, tuple[Any, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The value of each setting that was left open, and why it has it, by name; `smaller` as `spared` gives it."""
     width, height = median_size(data)
+    steps = f"{steps_of(fitted, data, 1)} steps"
+    rule = f"ten for each of {len(data.epoch_rows)} images, at least 5,000"
     reasons = {
         "encoder": "DINOv2-S on a GPU, MobileNetV2 on a CPU, whichever the Hub gives",
         "encoder_weights": "pretrained weights wherever they can be had",
         "image_size": f"the median photo is {width}×{height}; those mostly longer than 1536 are brought to 1024",
+        "decoder_channels": f"suits {fitted.encoder}",
         "crop_size": f"nine tenths of the short side of the median photo, {width}×{height}",
-        "epochs": f"{steps_of(fitted, data, 1)} steps, ten for each of {len(data.epoch_rows)} images, at least 5,000",
+        "epochs": f"{steps}, as few as pay" if "steps" in smaller else f"{steps}, {rule}",
         "epoch_images": "as many as give these steps",
         "bank_interval": "25 joins in a run",
         "lr": f"suits {fitted.optimizer} over {fitted.encoder}",
         "decoder_lr_multiplier": f"suits {fitted.encoder}",
         "weight_decay": f"usual for {fitted.optimizer}",
     }
+    for name, (here, there) in smaller.items():
+        changed = "epochs" if name == "steps" else name
+        reasons[changed] += f"; {here} instead of {there}, for there is no GPU and training is to end within hours"
     return {
         name: {"value": getattr(fitted, name), "why": why}
         for name, why in reasons.items()

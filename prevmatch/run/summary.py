@@ -6,7 +6,7 @@ from prevmatch.data.sources import TrainingData
 from prevmatch.methods import method_of
 from prevmatch.models.encoder import weights_source
 from prevmatch.printable import printable
-from prevmatch.run.fitting import fitted_steps, steps_of
+from prevmatch.run.fitting import FEWEST_STEPS, steps_of
 
 
 def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
@@ -14,6 +14,7 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
     previous = " with previous guidance" if config.previous_guidance and config.method != "prevmatch" else ""
     batch = config.batch_size * processes * config.gradient_accumulation_steps
     steps, twice = steps_of(config, data, processes), method_of(config).uses_unlabelled
+    in_epoch = f"{config.epoch_images} images" if config.epoch_images else f"{len(data.epoch_rows)} images once each"
     lines = [
         f"{len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled images, {len(data.val)} for validation, "
         f"{data.source.num_classes} classes",
@@ -21,10 +22,12 @@ def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
         *_origin(config),
-        f"{config.epochs} epochs, {steps} steps of {_images(batch, twice)}, learning rate {config.lr:g}",
+        f"{config.epochs} epochs of {in_epoch}, {steps} steps of {_images(batch, twice)}, learning rate {config.lr:g}",
     ]
-    if config.dataset == "custom" and 2 * steps < (fitted := fitted_steps(data)):
-        lines.append(f"NOTE: {steps} steps are few; without --epochs there are {fitted}")
+    if config.dataset == "custom" and 2 * steps < FEWEST_STEPS:
+        lines.append(
+            f"NOTE: {steps} steps are few; without --epochs, --steps and --hours there are at least {FEWEST_STEPS}"
+        )
     if config.total_batch_size not in (None, batch):
         lines.append(
             f"NOTE: these settings were chosen for steps of {_images(config.total_batch_size, twice)}; change "

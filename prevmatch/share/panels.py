@@ -90,7 +90,7 @@ def chosen_images(data: TrainingData, config: TrainConfig) -> list[Shown]:
             try:
                 image, mask = read_pair(row, data.source, config.image_size)
             except DataError:  # an unlabelled image need not have a mask, nor a readable one
-                image, mask = read_image(row, config.image_size), None
+                image, mask = read_image(row, config.image_size, bits=data.source.bits), None
             box = middle(*image.size, config.crop_size)
             truth = None if mask is None else np.array(mask.crop(box))
             shown.append(Shown(f"{part} {row['id']}", image.crop(box), truth))

@@ -91,9 +91,13 @@ def run_all(config: TrainConfig, begun: float) -> TrainResult | None:
 
 
 def length_of(run: Path) -> dict[str, Any]:
-    """The settings that make another run as long as this one, whatever it was sized by."""
+    """The settings that make another run as long as this one, and as large, whatever it was sized by."""
     fitted = settings_of(run)
-    return {"hours": None, "steps": 0, "epochs": fitted.epochs, "epoch_images": fitted.epoch_images}
+    same = (
+        "encoder", "encoder_weights", "decoder_channels", "image_size", "crop_size", "epochs", "epoch_images",
+        "batch_size", "gradient_accumulation_steps",
+    )  # fmt: skip
+    return {"hours": None, "steps": 0} | {name: getattr(fitted, name) for name in same}
 
 
 def _runs(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:

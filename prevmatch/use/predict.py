@@ -69,15 +69,15 @@ class Picture:
     """Height and width of the image itself, which the result gets."""
 
 
-def read_picture(image: ImageLike, config: PredictConfig, image_size: int | None) -> Picture:
+def read_picture(image: ImageLike, config: PredictConfig, model: SegmenterConfig) -> Picture:
     """Read an image upright as RGB and bring it to the size that the settings, or else the model, ask for.
 
     An image is a path, a PIL image, or an array uint8 (H, W, 3) or (H, W). Raises DataError for anything else and for
     what cannot be read.
     """
-    rgb = read_rgb(image)
+    rgb = read_rgb(image, model.image_bits)
     size = (rgb.height, rgb.width)
-    long_side = image_size if config.size is None else max(config.size, *size)
+    long_side = model.image_size if config.size is None else max(config.size, *size)
     if long_side is not None and long_side != max(size):
         rgb = rgb.resize(fitted_size(rgb.size, long_side), Image.Resampling.BILINEAR)
     return Picture(torch.from_numpy(np.array(rgb)).permute(2, 0, 1), size)
@@ -95,7 +95,7 @@ def predict(
         images = list(image_files(Path(images)))
     one = isinstance(images, ImageLike)
     many: Sequence[ImageLike] = [images] if isinstance(images, ImageLike) else images
-    pictures = (read_picture(image, config, model.config.image_size) for image in many)
+    pictures = (read_picture(image, config, model.config) for image in many)
     results = dict(segment(model, pictures, config, probabilities=probabilities))
     return results[0] if one else [results[i] for i in range(len(many))]
 
@@ -278,8 +278,8 @@ def _tiles(shape: Size, limit: int) -> Iterator[tuple[tuple[slice, slice], ...]]
             yield tuple(zip(down, across, strict=True))
 
 
-def read_rgb(image: ImageLike) -> Image.Image:
-    """An image upright as RGB; see `read_picture`."""
+def read_rgb(image: ImageLike, bits: int | None = None) -> Image.Image:
+    """An image upright as RGB, with `bits` as in `as_rgb`; see `read_picture`."""
     name = str(image)
     if isinstance(image, np.ndarray):
         name = f"an array of {image.dtype} {image.shape}"
@@ -291,7 +291,7 @@ def read_rgb(image: ImageLike) -> Image.Image:
         raise DataError(f"a {type(image).__name__} is no image; give a path, a PIL image or an array uint8 (H, W, 3)")
     try:
         if isinstance(image, Image.Image):
-            return as_rgb(upright(image))
+            return as_rgb(upright(image), bits)
         if isinstance(image, np.ndarray):
             return as_rgb(Image.fromarray(image))
         if not S_ISREG(os.stat(image).st_mode):
@@ -299,7 +299,7 @@ def read_rgb(image: ImageLike) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(image) as opened:
-                return as_rgb(upright(opened))  # decodes the file, so that a torn one is noticed here
+                return as_rgb(upright(opened), bits)  # decodes the file, so that a torn one is noticed here
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
     except Image.DecompressionBombError:

@@ -83,7 +83,7 @@ def predict_files(
     def pictures() -> Iterator[Picture]:
         for path, name in files.items():
             try:
-                picture = read_picture(path, config, model.config.image_size)
+                picture = read_picture(path, config, model.config)
             except DataError as error:
                 failures.append(str(error))
                 bar.update()
@@ -105,7 +105,7 @@ def _map(kind: MapKind, path: Path, ids: np.ndarray, model: Segmenter) -> Image.
         return Image.fromarray(ids)
     if kind == "colour_map":
         return palette_mask(ids, model.config.palette)
-    rgb = read_rgb(path)  # again, so that no image waits in memory for its result
+    rgb = read_rgb(path, model.config.image_bits)  # again, so that no image waits in memory for its result
     return overlay(rgb, ids, list(model.config.id2label.values()), model.config.palette)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from prevmatch.data.colours import read_colours
-from prevmatch.data.texts import find_class_list, read_class_names, read_json
+from prevmatch.data.texts import find_class_list, read_class_names, read_classes, read_json
 from prevmatch.errors import DataError
 
 NAMES = ("sky", "tree", "road sign")
@@ -61,12 +61,29 @@ def test_colours_are_read_from_any_form(tmp_path, name, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("1: a\n2: b", "must be 0, 1"), ("0: a\n2: b", "must be 0, 1"), ("a\na", "different names"), ("", "1 to 255")],
+    [
+        ("1: a\n1: b", "each class needs one of its own"),
+        ("1: a\n2: b", "must be 0, 1"),
+        ("0: a\n2: b", "must be 0, 1"),
+        ("a\na", "different names"),
+        ("", "1 to 255"),
+    ],
 )
 def test_lists_with_gaps_or_doubles_are_refused(tmp_path, text, message):
     (tmp_path / "classes.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         read_class_names(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [("c.txt", "0: road\n1: car\n5: tree", (0, 1, 5)), ("c.csv", "id,name\n1,road\n2,car\n7,tree\n", (1, 2, 7)),
+     ("c.json", '{"7": "tree", "1": "road", "2": "car", "255": "void"}', (1, 2, 7)),
+     ("c.txt", "road\ncar\ntree", (0, 1, 2))],
+)  # fmt: skip
+def test_ids_of_classes_may_have_gaps(tmp_path, name, text, ids):
+    (tmp_path / name).write_text(text)
+    assert read_classes(tmp_path / name) == (("road", "car", "tree"), ids)
 
 
 def test_the_list_of_a_folder_is_found(tmp_path):

@@ -11,7 +11,7 @@ from prevmatch.data.loader import TripleSampler
 from prevmatch.data.sources import Source, TrainingData, table
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import METHODS
-from prevmatch.run.fitting import fit, require_unlabelled, steps_of
+from prevmatch.run.fitting import fit, require_unlabelled, spared, steps_of
 
 OPEN = TrainConfig(image_size=0, crop_size=0, epochs=0, lr=0, bank_interval=0, batch_size=4)
 
@@ -38,6 +38,32 @@ def data_of(tmp_path):
 def test_crop_follows_the_short_side_and_long_images_are_reduced(data_of, size, crop, image_size):
     fitted = fit(OPEN, data_of(size), processes=1)
     assert (fitted.crop_size, fitted.image_size) == (crop, image_size)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "found"),
+    [({}, (4000, 3000), (384, 257, 64, 5_000)), ({}, (640, 640), (384, 257, 64, 5_000)),
+     ({}, (320, 240), (None, 209, 64, 5_000)), ({}, (4000, 1000), (384, 81, 64, 5_000)),
+     ({"encoder": "dinov2_small"}, (4000, 3000), (384, 252, 64, 5_000)),
+     # What is named holds, and what is left open beside it is as with a GPU.
+     ({"image_size": 640}, (4000, 3000), (640, 433, 64, 5_000)),
+     ({"crop_size": 321}, (4000, 3000), (1024, 321, 64, 5_000)),
+     ({"decoder_channels": 128, "steps": 9_000}, (4000, 3000), (384, 257, 128, 9_000))],
+)  # fmt: skip
+def test_without_a_gpu_open_settings_end_within_hours_and_what_is_spared_is_told(data_of, given, size, found):
+    data = data_of(size, 2_000)
+    config = dataclasses.replace(OPEN, **{"decoder_channels": 0, "optimizer": "adamw"} | given)
+    fitted = fit(config, data, 1, gpu=False)
+    assert (fitted.image_size, fitted.crop_size, fitted.decoder_channels, steps_of(fitted, data, 1)) == found
+    there = fit(config, data, 1)
+    told = spared(config, data, 1)
+    assert set(told) <= {"image_size", "crop_size", "decoder_channels", "steps"} - set(given)
+    if "steps" not in given:
+        assert told["steps"] == (5_000, 20_000)
+    if "crop_size" not in given:
+        assert told.get("crop_size", (fitted.crop_size,) * 2) == (fitted.crop_size, there.crop_size)
+    assert ("decoder_channels" in told) == (not given.keys() & {"encoder", "decoder_channels"})
+    assert there.decoder_channels == given.get("decoder_channels", 256)
 
 
 @pytest.mark.parametrize(("count", "steps"), [(15, 5_000), (1_000, 10_000), (30_000, 100_000)])
@@ -163,5 +189,5 @@ def test_summary_of_a_supervised_run_counts_labelled_images_only(tiny_source):
     config = TrainConfig(method="supervised", batch_size=2, total_batch_size=8, crop_size=33, epochs=1)
     text = summary(config, divide(tiny_source, "1_1"), 1)
     assert "8 labelled and 0 unlabelled images, 3 for validation" in text
-    assert "1 epochs, 4 steps of 2 images, learning rate" in text
+    assert "1 epochs of 8 images once each, 4 steps of 2 images, learning rate" in text
     assert "chosen for steps of 8 images" in text

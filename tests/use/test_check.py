@@ -7,6 +7,7 @@ import re
 import pytest
 from conftest import TINY
 from data import exports
+from PIL import Image
 
 from prevmatch.cli import _planned
 from prevmatch.config import OWN_DATA
@@ -40,6 +41,20 @@ def test_page_shows_what_was_found_and_needs_no_other_file(config, capsys):
     assert "time here" in said
 
 
+def test_plan_and_page_say_what_is_smaller_without_a_gpu(config, capsys):
+    for photo in config.data_dir.rglob("*.jpg"):
+        Image.open(photo).resize((800, 600)).save(photo)
+    for mask in config.data_dir.rglob("masks/*.png"):
+        Image.open(mask).resize((800, 600), Image.Resampling.NEAREST).save(mask)
+    _, path = check(dataclasses.replace(config, decoder_channels=0))
+    plan = json.loads(path.read_text())
+    names = ("image_size", "crop_size", "decoder_channels")
+    assert [plan[name]["value"] for name in names] == [384, 257, 64]
+    for name, both in {"image_size": "384 instead of that of the files", "crop_size": "257 instead of 513"}.items():
+        assert f"{both}, for there is no GPU" in plan[name]["why"]
+    assert "no GPU: image_size 384 instead of that of the files" in capsys.readouterr().out
+
+
 def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(config):
     _, path = check(config)
     plan = json.loads(path.read_text())
@@ -49,7 +64,18 @@ def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(conf
     path.write_text(json.dumps(plan))
     given = dataclasses.replace(OWN_DATA, plan=str(path), epochs=3)
     planned = _planned(given, OWN_DATA)
-    assert (planned.crop_size, planned.epochs) == (97, 3)
+    assert (planned.crop_size, planned.epochs, planned.epoch_images) == (97, 3, 0)  # passes, as without a plan
+    whole = _planned(dataclasses.replace(given, epochs=0), OWN_DATA)
+    assert (whole.epochs, whole.epoch_images) == (50, plan["epoch_images"]["value"])
+
+
+def test_folds_are_looked_at_with_what_stays_together_and_what_they_cost(tmp_path, capsys):
+    folder = exports.plain(tmp_path / "mine")
+    check(dataclasses.replace(TINY, dataset="custom", data_dir=folder, folds=2, hours=3, output_dir=tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert "masks in 2 folds of" in said
+    assert "folds: 2 trainings and that of the final model," in said
+    assert "hours 1:" in said
 
 
 def test_what_is_no_plan_is_named(tmp_path):

@@ -185,6 +185,20 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     assert as_rgb(Image.new("F", (2, 2), -3.0)).getpixel((0, 0)) == (0, 0, 0)
 
 
+def test_sixteen_bits_are_stretched_as_in_training_however_dark_a_photo_is(model, tmp_path):
+    dark = np.random.default_rng(0).integers(0, 900, (24, 40), dtype=np.uint16)  # 10 bits by itself
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    shown = np.asarray(Image.fromarray((dark.astype(np.float32) * (255 / 16383) + 0.5).astype(np.uint8)))
+    trained = Segmenter(dataclasses.replace(model.config, image_bits=14)).eval()
+    trained.save_pretrained(tmp_path / "model")
+    loaded = Segmenter.from_pretrained(tmp_path / "model")
+    assert loaded.config.image_bits == 14
+    as_trained = loaded.predict(shown, probabilities=True)
+    assert np.array_equal(loaded.predict(tmp_path / "dark.png", probabilities=True), as_trained)
+    brighter = model.predict(tmp_path / "dark.png", probabilities=True)
+    assert not np.array_equal(brighter, model.predict(shown, probabilities=True))
+
+
 def test_turned_photo_is_segmented_upright(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

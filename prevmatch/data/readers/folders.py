@@ -9,8 +9,8 @@ from prevmatch.data.lists import first_five
 from prevmatch.data.pairing import pair
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.sources import file_cell
-from prevmatch.data.texts import find_class_list, read_class_names, read_text
-from prevmatch.data.walking import walk
+from prevmatch.data.texts import find_class_list, read_classes, read_text
+from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
 
 IMAGES = (
@@ -28,6 +28,9 @@ BESIDE = ("annot", "_labels", "_masks", "_mask", "_annotations", "_label", "_gt"
 COLOUR_LISTS = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "label_colours.txt")
 KINDS = ("_labelTrainIds", "_labelIds")
 """Cityscapes has several files for each image; of these the first kind that is there counts."""
+UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
+"""Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated."""
+LABELLED = re.compile(r"(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
 OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds)$")
 
 
@@ -56,6 +59,7 @@ def read(folder: Path) -> Found | None:
             raise DataError(f"{root} holds no images; put the {kind} there{'; '.join(['', *notes])}")
     pairs = pair(images, masks, where=str(folder))
     if not pairs.mask_of:
+        _refuse_a_mask_per_class(roots[0][2], list(images), list(masks))
         raise DataError(
             f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while "
             f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
@@ -63,6 +67,7 @@ def read(folder: Path) -> Found | None:
     notes += pairs.notes
     if pairs.orphans:
         notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
+    notes += _unused(folder, [root for _, *both in roots for root in both])
     listed, told = _listed(folder, list(images))
     return Found(
         parts=in_parts(
@@ -75,10 +80,24 @@ def read(folder: Path) -> Found | None:
     )
 
 
+def _refuse_a_mask_per_class(folder: Path, images: list[str], masks: list[str]) -> None:
+    """Raise DataError where each photo has several masks: cars/a and trees/a, or a_cars and a_trees."""
+    for image in images:
+        stem = image.rpartition("/")[2].lower()
+        files = {name: name.lower().rpartition("/")[2] for name in masks}
+        several = [name for name, file in files.items() if file == stem or file.startswith((f"{stem}_", f"{stem}-"))]
+        if len(several) > 1:
+            raise DataError(
+                f"{folder} has {len(several)} masks for the image {image!r}: {first_five(several)}; join them into "
+                "one mask of class ids"
+            )
+
+
 def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     """A prefix for the ids, the folder of the photos and that of the masks, of each part or of the whole."""
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    places = [("", folder), *((f"{path.name}/", path) for path in inside if role_of(path.name))]
+    meant = [path for path in inside if role_of(path.name) or LABELLED.fullmatch(path.name)]
+    places = [("", folder), *((f"{path.name}/", path) for path in meant)]
     roots = [(prefix, images_below(place), _masks_below(place)) for prefix, place in places]
     by_name = {path.name.lower(): path for path in inside}
     beside = [
@@ -92,7 +111,26 @@ def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     found = [(prefix, images, masks) for prefix, images, masks in roots if images and masks]
     found = found or [(prefix, images, masks) for prefix, images, masks in beside if masks]
     bare = [(prefix, images) for prefix, images, masks in roots if found and images and not masks and prefix]
+    if found:
+        taken = {path for _, *both in found for path in both}
+        unlabelled = [path for path in inside if UNLABELLED.fullmatch(path.name) and path not in taken]
+        bare += [(f"{path.name}/", images_below(path) or path) for path in unlabelled]
     return found + [(prefix, images, images / "no masks") for prefix, images in bare]  # a part without masks
+
+
+def _unused(folder: Path, used: list[Path]) -> list[str]:
+    """What to tell of folders with images that are neither photos nor masks here."""
+    told = []
+    for path in sorted(folder.iterdir()):
+        another_mask = path.name.lower().startswith("segmentation") or path.name.lower() in MASKS
+        if not path.is_dir() or is_no_data(path.name) or another_mask:
+            continue
+        if not any(root == path or path in root.parents for root in used) and (count := len(walk(path).files)):
+            told.append(
+                f"{path.name}/ has {count} images that are not used; photos to learn from belong into "
+                f"{used[0].name}/ or unlabelled/"
+            )
+    return told
 
 
 def _of_one_kind(files: list[Path]) -> list[Path]:
@@ -112,7 +150,11 @@ def classes_beside(folder: Path, layout: str) -> dict:
                 "class_names": names, "palette": palette, "colours": ids, "layout": f"{layout} with {colours.name}",
             }  # fmt: skip
         if listed := find_class_list(place):
-            return {"class_names": read_class_names(listed), "layout": f"{layout} with {listed.name}"}
+            names, values = read_classes(listed)
+            gaps = values != tuple(range(len(names)))
+            return {
+                "class_names": names, "class_ids": values if gaps else (), "layout": f"{layout} with {listed.name}"
+            }  # fmt: skip
     return {"layout": layout}
 
 
