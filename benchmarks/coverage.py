@@ -4,9 +4,10 @@
 
 Each redraw draws 20 new scenes with their masks, runs the folds and the final model on them as `--folds 5` does, and
 scores all six networks on the same 1,000 scenes that no redraw learns from. Two truths are looked for in the interval:
-what the fold networks come to on the fresh scenes, which is what the interval says it is about, and what the final
-model comes to, which has learned from all masks and is usually better. What a redraw found is a file, so that the
-command goes on where it was interrupted; the summary is COVERAGE.md.
+what the fold networks come to on the fresh scenes, their matrices added as those of the masks are, which is what the
+interval is about, and what the final model comes to, which it knows nothing of. A third count leaves out the luck of
+what was learned from: fresh scenes are dealt to the same fold networks many times. What a redraw found is a file, so
+that the command goes on where it was interrupted; the summary is COVERAGE.md.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from prevmatch.config import TrainConfig
 from prevmatch.data.shapes import CLASSES, draw_scene
-from prevmatch.intervals import LEVEL, iou_of, mean_iou, scores
+from prevmatch.intervals import LEVEL, pooled_miou, scores
 from prevmatch.metrics import confusion_matrix
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.studies.folds import pool, run_all
@@ -52,6 +53,8 @@ class Coverage:
     """Optimiser steps of each training."""
     fresh: int = 1000
     """Scenes that the truth is measured on."""
+    dealings: int = 40
+    """How often fresh scenes are dealt to the fold networks of a redraw."""
 
 
 def settings(run: Path, data: Path, what: Coverage, seed: int) -> TrainConfig:
@@ -84,13 +87,26 @@ def fresh_scenes(count: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def confusion_of(model: Path, images: Tensor, masks: Tensor) -> np.ndarray:
-    """What a finished model says of the scenes: int64 (C, C), rows true."""
-    network = Segmenter.from_pretrained(model)
-    total = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
+def confusions_of(model: Path, images: Tensor, masks: Tensor) -> np.ndarray:
+    """What a finished model says of each scene: int64 (N, C, C), rows true."""
+    network, each = Segmenter.from_pretrained(model), []
     for pixels, truth in zip(images.split(BATCH), masks.split(BATCH), strict=True):
-        total += confusion_matrix(network(network.normalize(pixels)).argmax(1), truth, len(CLASSES))
-    return total.numpy()
+        said = network(network.normalize(pixels)).argmax(1)
+        each += [confusion_matrix(*pair, len(CLASSES)).numpy() for pair in zip(said, truth, strict=True)]
+    return np.stack(each)
+
+
+def held(each: np.ndarray, fold: np.ndarray, dealings: int, seed: int) -> int:
+    """In how many of `dealings` the interval of fresh scenes holds what the fold networks come to on all of them.
+
+    each: int64 (K, N, C, C), of each fold's network; fold: int (M), from 1 on, how many scenes each is dealt.
+    """
+    truth, rng, found = _pooled(each.sum(1), fold), np.random.default_rng((seed, 23)), 0
+    for _ in range(dealings):
+        dealt = rng.choice(each.shape[1], len(fold), replace=False)
+        interval = scores(each[fold - 1, dealt]).miou
+        found += interval.low <= truth <= interval.high
+    return found
 
 
 def redraw(number: int, what: Coverage, fresh: tuple[Tensor, Tensor]) -> dict[str, Any]:
@@ -103,21 +119,24 @@ def redraw(number: int, what: Coverage, fresh: tuple[Tensor, Tensor]) -> dict[st
             run_all(settings(run, data, what, number), time.monotonic())
         validation, fold = pool(run, what.folds)
         models = [*(run / f"fold_{k}" for k in range(1, what.folds + 1)), run]
+        each = np.stack([confusions_of(model / "best", *fresh) for model in models])
         return {
             "fold": fold.tolist(),
             "confusions": validation.confusions.tolist(),
-            "fresh": [confusion_of(model / "best", *fresh).tolist() for model in models],
+            "fresh": each.sum(1).tolist(),
+            "dealings": what.dealings,
+            "held": held(each[:-1], fold, what.dealings, number),
         }
 
 
 def row_of(found: dict[str, Any]) -> dict[str, float]:
-    """The interval of a redraw and the two truths, mIoU in %."""
+    """The interval of a redraw and the two truths, mIoU in %; and in how many dealings the interval held."""
     interval = scores(np.array(found["confusions"])).miou
-    each = np.array([_miou(np.array(confusion)) for confusion in found["fresh"]])
-    share = np.bincount(found["fold"])[1:] / len(found["fold"])
+    fresh = np.array(found["fresh"])
     return {
         "value": interval.value, "low": interval.low, "high": interval.high,
-        "fold_networks": float(each[:-1] @ share), "final_model": float(each[-1]),
+        "fold_networks": _pooled(fresh[:-1], np.array(found["fold"])), "final_model": pooled_miou(fresh[-1:]),
+        "dealings": found.get("dealings", 0), "held": found.get("held", 0),
     }  # fmt: skip
 
 
@@ -133,8 +152,11 @@ def summary(rows: list[dict[str, float]]) -> str:
             f"{len(rows)} times, {below} times below, {above} times above; the pooled number is {bias:+.1f} off on "
             "average"
         )
+    if dealings := sum(row["dealings"] for row in rows):
+        share = 100 * sum(row["held"] for row in rows) / dealings
+        lines.append(f"* fresh scenes dealt to the same fold networks: in {share:.1f} % of {dealings:.0f} intervals")
     half = np.mean([(row["high"] - row["low"]) / 2 for row in rows])
-    off = np.std([row["value"] - row["fold_networks"] for row in rows], ddof=1)
+    off = np.std([row["value"] - row["fold_networks"] for row in rows])
     lines.append(f"* half an interval is {half:.1f} on average; the pooled number is off by {off:.1f} (deviation)")
     lines += ["", "| redraw | pooled | interval | fold networks | final model |", "|---:|---:|---:|---:|---:|"]
     for number, row in enumerate(rows):
@@ -160,9 +182,9 @@ def main(what: tyro.conf.OmitArgPrefixes[Coverage]) -> None:
     print(text)
 
 
-def _miou(confusion: np.ndarray) -> float:
-    counts = np.stack([np.diagonal(confusion), confusion.sum(1), confusion.sum(0)])
-    return float(mean_iou(iou_of(counts)))
+def _pooled(totals: np.ndarray, fold: np.ndarray) -> float:
+    """The mean IoU in % of the fold networks' matrices int64 (K, C, C), each as often as its fold has masks."""
+    return pooled_miou(totals * np.bincount(fold)[1:, None, None])
 
 
 if __name__ == "__main__":
