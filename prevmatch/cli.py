@@ -368,18 +368,21 @@ def push(
         print(f"Space in {written}; upload it with: hf upload {repo}-space {written} --repo-type space")
 
 
-def suggest(run: tyro.conf.Positional[Path], /, *, count: int = 10, output_dir: Path | None = None) -> None:
+def suggest(
+    run: tyro.conf.Positional[Path], /, *, count: int = 10, limit: int = 1000, output_dir: Path | None = None
+) -> None:
     """Choose unlabelled photos to label next, and write them with labels to correct for labelme, CVAT and COCO.
 
     Args:
         run: A run's output folder, or that of folds, with earlier versions.
         count: How many photos.
+        limit: Look at no more photos than these, spread evenly over all by name; 0 looks at all.
         output_dir: Where they go; by default suggestions/ in the run's folder. What is there is replaced.
     """
     from prevmatch.studies.suggest import suggest as choose
 
     folder = output_dir or run / "suggestions"
-    for number, row in enumerate(choose(run, folder, count=count), start=1):
+    for number, row in enumerate(choose(run, folder, count=count, limit=limit), start=1):
         print(f"{number:>3} {row['image']}: {row['why']}")
     print(f"photos with labels to correct in {folder}; see {folder / 'suggestions.html'}")
 

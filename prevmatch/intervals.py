@@ -222,8 +222,8 @@ def answer(gain: Interval, *, other: str = "supervised") -> str:
     if not isfinite(gain.low):
         return f"cannot be told from {gain.masks} mask{'s' * (gain.masks != 1)}: too few for an interval"
     shown = f"{gain.value:+.1f} [{gain.low:.1f}, {gain.high:.1f}]"
-    if gain.low > 0:
+    if round(gain.low, 1) > 0:  # as it is shown: no difference of 0.0 is an answer
         return f"yes, {shown}"
-    if gain.high < 0:
+    if round(gain.high, 1) < 0:
         return f"no: use --method {other} ({shown})"
     return f"cannot be told from {gain.masks} masks: {shown}"

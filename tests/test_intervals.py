@@ -150,4 +150,5 @@ def test_sentences():
     assert told(number, folds=False, whole=True) == "54 ± 17 from 4 masks"
     assert answer(Interval(3.1, 1.2, 5.0, 20)) == "yes, +3.1 [1.2, 5.0]"
     assert answer(Interval(0.4, -2.1, 3.0, 8)) == "cannot be told from 8 masks: +0.4 [-2.1, 3.0]"
+    assert answer(Interval(0.02, 0.01, 0.04, 101)) == "cannot be told from 101 masks: +0.0 [0.0, 0.0]"
     assert isnan(expanded_percentiles(np.zeros(10), 2)[0])

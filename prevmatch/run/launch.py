@@ -1,5 +1,6 @@
 """Starting Accelerate as the settings ask, and noticing a launch that went wrong."""
 
+import atexit
 import json
 import os
 import warnings
@@ -64,6 +65,15 @@ def wait_for_all() -> None:
     """Wait until all processes are here, if several have found each other."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def part() -> None:
+    """Leave the other processes, which is for the end of the program: a study trains several times before that."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+atexit.register(part)
 
 
 def _meeting_place() -> list[InitProcessGroupKwargs]:

@@ -54,7 +54,8 @@ class Logbook:
 
     def __exit__(self, *exception: object) -> None:
         self.bar.close()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # not end_training, which parts the processes; folds go on together
+            tracker.finish()
 
     def batch(
         self, state: TrainState, lr: float, losses: dict[str, Tensor], keys: Sequence[Key], outcome: Outcome

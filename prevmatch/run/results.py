@@ -49,6 +49,8 @@ class TrainResult:
     """How sure best_miou is; None where the validation images are too many to be kept one by one."""
     told: str = ""
     """The same for people."""
+    folds: bool = False
+    """Whether it is of folds, where no epoch is chosen: the number is that of the last one."""
     seconds_per_iteration: float
     """Mean over all training iterations, loading included, evaluation not."""
     output_dir: Path
@@ -59,12 +61,13 @@ class TrainResult:
         """The result in a line, epochs counted from 1; before it what puts it in doubt, a line each."""
         counting = sum(iou is not None for iou in self.class_iou.values())
         mean = f", mean over the {counting} of {len(self.class_iou)} classes that occur in validation"
-        line = (
-            f"best mIoU {self.best_miou:.2f} % (epoch {self.best_epoch + 1}), final {self.final_miou:.2f} %"
-            f"{mean * (counting < len(self.class_iou))}{': ' * bool(self.told)}{self.told}; "
-            f"{self.seconds_per_iteration:.3f} s per iteration; "
-            f"see {self.output_dir}"
-        )
+        mean *= counting < len(self.class_iou)
+        if self.folds:
+            number = f"mIoU {self.told or f'{self.final_miou:.2f} %'}{mean}"
+        else:
+            best = f"best mIoU {self.best_miou:.2f} % (epoch {self.best_epoch + 1}), final {self.final_miou:.2f} %"
+            number = f"{best}{mean}{': ' * bool(self.told)}{self.told}"
+        line = f"{number}; {self.seconds_per_iteration:.3f} s per iteration; see {self.output_dir}"
         return "\n".join([*self.warnings, line])
 
 
@@ -131,6 +134,7 @@ def report(
         class_iou=dict(zip(data.source.class_names, iou, strict=True)),
         interval=numbers.miou if numbers else None,
         told=interval_json(numbers, config, data)["told"] if numbers else "",
+        folds=config.folds > 0,
         seconds_per_iteration=state.seconds / iterations,
         output_dir=config.output_dir,
         warnings=_warnings(state, data),

@@ -10,15 +10,19 @@ from prevmatch.run.fitting import FEWEST_STEPS, steps_of
 
 
 def summary(config: TrainConfig, data: TrainingData, processes: int) -> str:
-    """Data, method and schedule of a run, and what the user should know about them, one fact a line."""
+    """Data, method and schedule of a run, and what the user should know about them, one fact a line.
+
+    What all folds and the final model have in common is told with the first.
+    """
     previous = " with previous guidance" if config.previous_guidance and config.method != "prevmatch" else ""
     batch = config.batch_size * processes * config.gradient_accumulation_steps
     steps, twice = steps_of(config, data, processes), method_of(config).uses_unlabelled
     in_epoch = f"{config.epoch_images} images" if config.epoch_images else f"{len(data.epoch_rows)} images once each"
+    shared = [*data.source.notes, *class_table(data.source)] if config.fold in (None, 1) else []
     lines = [
         f"{len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled images, {len(data.val)} for validation, "
         f"{data.source.num_classes} classes",
-        *map(printable, (*data.source.notes, *class_table(data.source))),
+        *map(printable, shared),
         f"{config.method}{previous}, {config.encoder}, crops of {config.crop_size}"
         + (f" from images of {config.image_size}" if config.image_size else ""),
         *_origin(config),

@@ -132,11 +132,15 @@ def facts(run: Run) -> dict[str, str]:
         "seed": str(settings["seed"]),
     }
     if result:
-        environment = result["environment"]
+        environment, of_folds = result["environment"], settings.get("fold") == 0
         precision = {"no": "fp32"}.get(environment["mixed_precision"], environment["mixed_precision"])
         shown |= {
             "unlabelled images": f"{result['unlabelled']}",
-            "validation images": f"{result['validation']}",
+            **(
+                {"masks scored": f"{result['interval']['masks']}, in {settings['folds']} folds"}
+                if of_folds
+                else {"validation images": f"{result['validation']}"}
+            ),
             "training time": duration(result["seconds"]) + f", {result['seconds_per_iteration']:.3f} s per iteration",
             "machine": f"{environment['processes']} × {environment['device']}, {precision}",
             "code": " ".join(filter(None, (f"prevmatch {environment['prevmatch']}", environment["commit"]))),

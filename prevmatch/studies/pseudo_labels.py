@@ -15,6 +15,12 @@ MORE = 5.0
 """Points of the pixels that must then count more."""
 TOO_LOW = 80.0
 """Precision in % below which a higher threshold is looked for."""
+WHO = {
+    "student": "pseudo-labels by the network itself",
+    "teacher": "pseudo-labels by its moving average",
+    "previous": "pseudo-labels by its earlier versions",
+}
+LABEL_MORE = "label more photos"
 ERASED = 50.0
 """% of a class's accepted pixels that are called otherwise, from which on it is erased."""
 
@@ -58,25 +64,26 @@ def advice(held: HeldOut, config: GuidanceConfig) -> list[str]:
 def _threshold_advice(guide: str, said: Said, own: float, setting: str) -> list[str]:
     share, right = (values[-1] for values in accepted_and_precision(said, own))
     if np.isnan(right):
-        return [f"{guide}: nothing reaches {own:g}, so it guides nothing; lower --{setting}"]
+        return [f"{WHO[guide]}: none is as sure as {own:g}, so none counts; lower --{setting}"]
     others = {t: tuple(v[-1] for v in accepted_and_precision(said, t)) for t in THRESHOLDS}
     lower = [t for t, (s, r) in others.items() if t < own and r >= right - HOLDS_UP and s >= share + MORE]
     if right >= TOO_LOW and lower:
         best = max(lower, key=lambda t: (others[t][0], t))
         more, still = others[best]
         return [
-            f"{guide}: {right:.0f} % of what counts is right, and {still:.0f} % down to a confidence of {best:g}, "
-            f"where {more:.0f} % of the pixels count instead of {share:.0f} %: try --{setting} {best:g}"
+            f"{WHO[guide]}: {right:.0f} % of those that count are right, and {still:.0f} % down to a confidence of "
+            f"{best:g}, where {more:.0f} % of the pixels count instead of {share:.0f} %: try --{setting} {best:g}"
         ]
     higher = [t for t, (_, r) in others.items() if t > own and r >= right + MORE]
     if right < TOO_LOW and higher:
         fewer, better = others[higher[0]]
         return [
-            f"{guide}: only {right:.0f} % of what counts is right, and {better:.0f} % from a confidence of "
+            f"{WHO[guide]}: only {right:.0f} % of those that count are right, and {better:.0f} % from a confidence of "
             f"{higher[0]:g} on, where {fewer:.0f} % of the pixels count: try --{setting} {higher[0]:g}"
         ]
     if right < TOO_LOW:
-        return [f"{guide}: only {right:.0f} % of what counts is right, at no threshold clearly more: label more"]
+        so_few = f"only {right:.0f} % of those that count are right, at no threshold clearly more"
+        return [f"{WHO[guide]}: {so_few}: {LABEL_MORE}"]
     return []
 
 
@@ -88,7 +95,7 @@ def _erased(guide: str, counting: np.ndarray, names: Sequence[str]) -> list[str]
         if others > ERASED:
             by = int(np.argmax(np.where(np.arange(len(names)) == c, -1, counting[c])))
             lines.append(
-                f"{guide}: {others:.0f} % of the pixels of {name} that count are called something else, mostly "
+                f"{WHO[guide]}: of {name} {others:.0f} % of those that count say something else, mostly "
                 f"{names[by]}: label more of {name}, or try --threshold_kind classwise"
             )
     return lines

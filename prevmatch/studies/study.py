@@ -20,7 +20,7 @@ from prevmatch.share.report_page import STUDY, SUSPICIOUS, read_json, write_repo
 from prevmatch.studies.folds import length_of, run_all, tell
 from prevmatch.studies.gain import gain, settings_of
 from prevmatch.studies.held_out import held_out, parts_of
-from prevmatch.studies.pseudo_labels import quality
+from prevmatch.studies.pseudo_labels import LABEL_MORE, quality
 from prevmatch.studies.suspicious import draw_suspicious, ranking
 from prevmatch.writing import write_text
 
@@ -80,10 +80,12 @@ def next_step(run: Path, settings: TrainConfig, result: dict, found: dict[str, A
         return f"look at the mask of {worst['image']} ({worst['why']})"
     if any(": no: use" in line for line in found["helped"].values()):
         return "use --method supervised, which was better from the same masks"
+    suggest = f"prevmatch suggest {shlex.quote(str(run))} --count 10" if result.get("unlabelled") else ""
     if advice := (found["pseudo_labels"] or {}).get("advice"):
-        return advice[0]
-    if result.get("unlabelled"):
-        return f"label what is in doubt: prevmatch suggest {shlex.quote(str(run))} --count 10"
+        named = suggest and advice[0].endswith(LABEL_MORE)
+        return f"{advice[0]}; which ones: {suggest}" if named else advice[0]
+    if suggest:
+        return f"label what is in doubt: {suggest}"
     return "label more photos"
 
 

@@ -17,10 +17,11 @@ from prevmatch.data.cells import open_cell
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.reading import read_image
 from prevmatch.data.scenes import looks_of, scenes
-from prevmatch.errors import DataError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.progress import progress
 from prevmatch.share.prelabels import Prelabelled, write_prelabels
+from prevmatch.studies.folds import tell
 from prevmatch.studies.gain import settings_of
 from prevmatch.studies.held_out import parts_of, versions_of
 from prevmatch.writing import write_picture, write_text
@@ -29,6 +30,8 @@ GRID = 4
 """Cells each way of the coarse map by which two photos are alike."""
 LONGEST = 1024
 """Photos are looked at with at most this long side, unless the model has one."""
+LIMIT = 1000
+"""Photos that are looked at unless more are asked for; each is segmented by every version, which takes its time."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,24 @@ class Looked:
     """Which classes are where, of length 1: float64 (C · GRID²)."""
 
 
-def suggest(run: Path, output_dir: Path, *, count: int = 10) -> list[dict[str, Any]]:
+def suggest(run: Path, output_dir: Path, *, count: int = 10, limit: int = LIMIT) -> list[dict[str, Any]]:
     """Rank the unlabelled photos of a run, and write the first `count` with pre-labels, a picture and the reasons.
 
-    The same run gives the same photos. Raises DataError if there is nothing unlabelled, or only one version.
+    Of more than `limit` photos (0: however many) those are looked at that lie evenly in the order of their names.
+    The same run gives the same photos. Raises DataError if there is nothing unlabelled, or only one version, and
+    ConfigError if `count` is below 1 or `limit` below 0.
     """
+    if count < 1 or limit < 0:
+        raise ConfigError(f"count is {count} and limit {limit}, but they must be at least 1 and at least 0")
     config = settings_of(run)
     data = load_training_data(config)
     taken = set(data.labelled["id"])  # where all have masks, they are the unlabelled ones too
     rows = data.unlabelled.select([i for i, name in enumerate(data.unlabelled["id"]) if name not in taken])
     if not len(rows):
         raise DataError(f"{run} has no unlabelled photos left to suggest; add photos without masks")
+    if limit and len(rows) > limit:
+        tell(f"looking at {limit} of {len(rows)} unlabelled photos, spread evenly by name; --limit 0 looks at all")
+        rows = rows.select(spread(rows["id"][:], limit))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     committee = _committee(run, device)
     if len(committee) < 2:
@@ -67,6 +77,12 @@ def suggest(run: Path, output_dir: Path, *, count: int = 10) -> list[dict[str, A
     found = [_reason(looked[i], need, data.source.class_names) for i in chosen]
     _write(output_dir, rows.select(chosen), found, best)
     return found
+
+
+def spread(names: Sequence[str], limit: int) -> list[int]:
+    """The places of `limit` of more names, evenly spaced in their order: of each video some frames."""
+    order = np.argsort(np.array(names), kind="stable")
+    return [int(order[i]) for i in np.linspace(0, len(order) - 1, limit).round().astype(int)]
 
 
 def need_of(run: Path, class_names: Sequence[str]) -> np.ndarray:

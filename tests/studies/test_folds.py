@@ -3,10 +3,12 @@
 import dataclasses
 import html
 import json
+import signal
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import TINY
 from PIL import Image
 
@@ -16,7 +18,7 @@ from prevmatch.data.reading import read_pair
 from prevmatch.data.shapes import draw_scene
 from prevmatch.errors import ConfigError, DataError, Stopped
 from prevmatch.models.segmenter import Segmenter
-from prevmatch.run.validation import evaluations, read_validation
+from prevmatch.run.validation import POOLED, evaluations, read_validation
 from prevmatch.studies.compare import compare
 from prevmatch.studies.folds import pool, sensible_epochs
 from prevmatch.studies.gain import gain
@@ -142,6 +144,45 @@ def test_fold_that_was_stopped_goes_on_bit_by_bit_and_the_final_model_waits_for_
         study(dataclasses.replace(alone, fold=0))
 
 
+KILLED = """
+import json, os, signal
+from pathlib import Path
+import prevmatch.loop
+from prevmatch.config import TrainConfig
+from prevmatch.studies.study import study
+
+real, calls, killed = prevmatch.loop.step, [], Path({mark!r})
+
+def deadly(*args, **kwargs):
+    calls.append(None)
+    if len(calls) == 8 and not killed.exists():  # the second fold's last step, four steps after its beginning
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+
+prevmatch.loop.step = deadly
+study(TrainConfig.from_json(json.loads(Path({settings!r}).read_text())))
+"""
+
+
+def test_study_killed_within_a_fold_comes_to_the_same_numbers_bit_by_bit(studied, tmp_path):
+    config, _ = studied
+    run = tmp_path / "run"
+    again = dataclasses.replace(config, output_dir=run, twin=False, resume=True)
+    (tmp_path / "settings.json").write_text(json.dumps(again.to_json()))
+    script = tmp_path / "script.py"
+    script.write_text(KILLED.format(mark=str(tmp_path / "killed"), settings=str(tmp_path / "settings.json")))
+    assert warm.start(script, output=tmp_path / "log").wait(timeout=240) == -signal.SIGKILL
+    assert not (run / "fold_2" / "result.json").exists()
+    assert warm.start(script, output=tmp_path / "log").wait(timeout=240) == 0
+    assert "resumed after step 2" in (tmp_path / "log").read_text()
+    first, second = (read_validation(folder / POOLED) for folder in (config.output_dir, run))
+    assert first.ids == second.ids
+    assert np.array_equal(first.confusions, second.confusions)
+    for name in ("folds.json", "best/model.safetensors", "fold_2/metrics.jsonl"):
+        assert (run / name).read_bytes() == (config.output_dir / name).read_bytes()
+
+
 def confusions(rng, skill, count=12):
     right = rng.binomial(200, skill, (count, 3))
     found = np.zeros((count, 3, 3), dtype=np.int64)
@@ -198,6 +239,15 @@ def test_suggestions_are_the_same_each_time_and_of_unlabelled_photos(studied, tm
             tmp_path / "b/images" / f"{name}.json"
         ).read_text()
         assert name in (tmp_path / "a/suggestions.html").read_text()
+
+
+def test_suggestions_come_from_as_many_photos_as_may_be_looked_at(studied, tmp_path, capsys):
+    config, _ = studied
+    found = suggest(config.output_dir, tmp_path / "few", count=3, limit=2)
+    assert {row["image"] for row in found} == {"06", "09"}
+    assert (
+        "looking at 2 of 4 unlabelled photos, spread evenly by name; --limit 0 looks at all" in capsys.readouterr()[0]
+    )
 
 
 def test_comparison_says_whether_the_difference_means_anything(studied, tmp_path):

@@ -37,29 +37,35 @@ def test_threshold_is_to_be_lowered_where_precision_holds_up():
         (0.94, 0, 0, 95), (0.94, 1, 0, 5), (0.72, 0, 0, 96), (0.72, 1, 0, 4), (0.52, 0, 0, 50), (0.52, 1, 0, 50)
     )
     (line,) = advice(HeldOut(NAMES, (), {"previous": guide}), CONFIG)[:1]
-    assert line.startswith("previous: 95 % of what counts is right, and 96 % down to a confidence of 0.7, where 67 %")
+    assert line.startswith(
+        "pseudo-labels by its earlier versions: 95 % of those that count are right, and 96 % down to a confidence of "
+        "0.7, where 67 %"
+    )
     assert line.endswith("try --previous_threshold 0.7")
 
 
 def test_threshold_is_to_be_raised_where_little_of_what_counts_is_right():
     guide = said((0.92, 0, 0, 50), (0.92, 0, 1, 50), (0.98, 0, 0, 99), (0.98, 0, 1, 1))
     assert advice(HeldOut(NAMES, (), {"teacher": guide}), CONFIG) == [
-        "teacher: only 74 % of what counts is right, and 99 % from a confidence of 0.94 on, where 50 % of the pixels "
-        "count: try --confidence_threshold 0.94"
+        "pseudo-labels by its moving average: only 74 % of those that count are right, and 99 % from a confidence of "
+        "0.94 on, where 50 % of the pixels count: try --confidence_threshold 0.94"
     ]
 
 
 def test_guide_that_is_wrong_at_any_threshold_is_said_to_be_so():
     guide = said((0.92, 0, 0, 50), (0.92, 0, 1, 50), (0.98, 1, 1, 5), (0.98, 1, 0, 5))
     assert advice(HeldOut(NAMES, (), {"teacher": guide}), CONFIG) == [
-        "teacher: only 50 % of what counts is right, at no threshold clearly more: label more"
+        "pseudo-labels by its moving average: only 50 % of those that count are right, at no threshold clearly more: "
+        "label more photos"
     ]
 
 
 def test_class_that_is_called_otherwise_is_told():
     guide = said((0.94, 0, 0, 900), (0.94, 1, 0, 70), (0.94, 1, 1, 30))
     (line,) = advice(HeldOut(NAMES, (), {"student": guide}), CONFIG)
-    assert line.startswith("student: 70 % of the pixels of cross that count are called something else, mostly ground")
+    assert line.startswith(
+        "pseudo-labels by the network itself: of cross 70 % of those that count say something else, mostly ground"
+    )
 
 
 def test_nothing_is_advised_where_nothing_asks_for_it():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prevmatch.studies.suggest import Looked, choose, disagreement
+from prevmatch.errors import ConfigError
+from prevmatch.studies.suggest import Looked, choose, disagreement, spread, suggest
 
 
 def photo(name, doubt, place=0, seed=0):
@@ -46,3 +47,12 @@ def test_neighbours_of_a_chosen_photo_wait():
 def test_equal_photos_come_in_the_order_of_their_names():
     photos = [photo(name, [0.5], i, i) for i, name in enumerate("cab")]
     assert [photos[i][0].name for i in chosen_of(photos, np.ones(1), 3)] == ["a", "b", "c"]
+
+
+def test_photos_that_are_looked_at_are_bounded_and_lie_evenly_by_name(tmp_path):
+    names = [f"{i:03d}" for i in np.random.default_rng(0).permutation(100)]
+    places = spread(names, 12)
+    assert [names[i] for i in places] == [f"{9 * i:03d}" for i in range(12)]
+    for wrong in ({"count": 0}, {"limit": -1}):
+        with pytest.raises(ConfigError, match="must be at least 1 and at least 0"):
+            suggest(tmp_path, tmp_path / "out", **wrong)
