@@ -46,7 +46,13 @@ class Interval:
             return "no number, as no mask shows it"
         if not isfinite(self.low):
             return f"{self.value:.0f} from {masks}, too few to say how sure that is"
-        return f"{self.value:.0f} ± {self.half:.0f} from {masks}"
+        return f"{self.rounded} from {masks}"
+
+    @property
+    def rounded(self) -> str:
+        """54 ± 17, or 54.1 ± 0.4: in whole numbers, unless that would claim that there is no doubt."""
+        digits = 0 if self.half >= 1 else 1
+        return f"{self.value:.{digits}f} ± {self.half:.{digits}f}"
 
     @property
     def half(self) -> float:

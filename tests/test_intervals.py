@@ -147,6 +147,7 @@ def test_sentences():
         == "54 ± 6 from 20 masks, each scored by a network that never saw it"
     )
     assert told(Interval(54.2, 53, 55, 101), folds=False) == "54 ± 1 from 101 masks"
+    assert told(Interval(54.2, 53.9, 54.6, 101), folds=False) == "54.2 ± 0.4 from 101 masks"  # not ± 0
     assert told(number, folds=False, whole=True) == "54 ± 17 from 4 masks"
     assert answer(Interval(3.1, 1.2, 5.0, 20)) == "yes, +3.1 [1.2, 5.0]"
     assert answer(Interval(0.4, -2.1, 3.0, 8)) == "cannot be told from 8 masks: +0.4 [-2.1, 3.0]"

@@ -62,10 +62,7 @@ def _labelled(run: Path, folds: int) -> float:
 
 
 def _content(found: list[Interval], sizes: list[float], promised: Interval) -> dict[str, Any]:
-    lines = [
-        f"learned from {size:g} masks: {iou.value:.0f} ± {iou.half:.0f}"
-        for size, iou in zip(sizes, found, strict=True)
-    ]
+    lines = [f"learned from {size:g} masks: {iou.rounded}" for size, iou in zip(sizes, found, strict=True)]
     double = f"{promised.value:.0f} [{promised.low:.0f}, {promised.high:.0f}]"
     lines.append(f"from {2 * sizes[-1]:g}, if it goes on like this: {double}")
     return {
