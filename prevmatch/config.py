@@ -299,8 +299,8 @@ class GuidanceConfig(Part):
     threshold_kind: Literal["fixed", "classwise"] = "fixed"
     """One threshold for all classes, or one that is lower for classes that the student knows less well, as measured on
     the labelled images (the confidence bank of AEL)."""
-    threshold_floor: float = 0.8
-    """A class whose threshold would fall below this is known too badly to be held to less than the others."""
+    threshold_floor: float = 0.7
+    """No threshold of a class falls below this."""
     class_confidence_momentum: float = 0.99
     """Momentum of that measurement, per step."""
     ema_decay: float | None = None

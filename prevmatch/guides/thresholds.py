@@ -31,13 +31,11 @@ def reaches(threshold: float, labels: Tensor, confidence: Tensor) -> Tensor:
 def reaches_for_its_class(
     threshold: float, floor: float, known: "ClassConfidence", labels: Tensor, confidence: Tensor
 ) -> Tensor:
-    """Confidence of at least τ_c = τ · conf_c / max conf: a class known less well is held to less.
+    """Confidence of at least τ_c = max(floor, τ · conf_c / max conf): a class known less well is held to less.
 
-    One that would be held to less than `floor` is known so badly that most of its labels would be wrong; it is held
-    to τ. The confidence is AEL's; using it as a threshold, and the floor, are ours (AEL samples and weighs by it).
+    The confidence is AEL's; using it as a threshold, and the floor, are ours (AEL samples and weighs by it).
     """
-    own = threshold * known.relative()
-    return confidence >= own.where(own >= floor, threshold)[labels]
+    return confidence >= (threshold * known.relative()).clamp(min=min(floor, threshold))[labels]
 
 
 @dataclass

@@ -33,17 +33,17 @@ def test_a_class_never_seen_has_the_whole_threshold():
     assert accepts(labels, confidence).tolist() == [[[False, True]]]
 
 
-def test_thresholds_follow_confidence_and_a_class_below_the_floor_has_the_whole_one():
+def test_thresholds_follow_confidence_down_to_the_floor():
     known = ClassConfidence(3, 0.9, CPU)
     known.follow(logits_of([[0.9, 0.05, 0.05], [0.1, 0.81, 0.09], [0.6, 0.3, 0.1]]), torch.tensor([[[0, 1, 2]]]))
     accepts = accepts_of(dataclasses.replace(TINY, threshold_floor=0.5), 0.9, known)
-    edges = [0.9, 0.9 * 0.81 / 0.9, 0.9]  # .9 · .1 / .9 lies below the floor
+    edges = [0.9, 0.9 * 0.81 / 0.9, 0.5]  # .9 · .1 / .9 lies below the floor
     for label, edge in enumerate(edges):
         labels = torch.full((1, 1, 2), label)
         assert accepts(labels, torch.tensor([[[edge - 0.001, edge + 0.001]]])).tolist() == [[[False, True]]]
 
 
-def test_a_floor_above_the_threshold_changes_nothing():
+def test_a_floor_above_the_threshold_raises_nothing():
     known = ClassConfidence(2, 0.9, CPU)
     accepts = accepts_of(dataclasses.replace(TINY, threshold_floor=0.7), 0.2, known)
     assert accepts(torch.zeros(1, 1, 1, dtype=torch.int64), torch.tensor([[[0.3]]])).all()
