@@ -47,15 +47,16 @@ small-data-table: .venv/installed
 	  --oracle --methods $(SMALL_METHODS) --results_dir $(SMALL) --args="$(SMALL_ARGS) --epoch_images 1000 $(ARGS)")
 	@cp $(SMALL)/TABLE.md results/SMALL_DATA.md
 
-# Every behaviour once: as many tests side by side as there are cores, each on one thread.
+# Every behaviour once: tests side by side, each on one thread, one more than there are cores, as some only wait.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # And then the variations of them: other data sets, formats, signals.
 test-all: export OMP_NUM_THREADS = 1
 test-all: test
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'variation and not soak'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'variation and not soak'
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak
