@@ -21,7 +21,7 @@ LONGEST_SIDE, FITTED_SIDE = 1536, 1024
 CHANNELS = 256
 FEWEST_STEPS, MOST_STEPS = 5_000, 100_000
 CPU_SIDE, CPU_CROP, CPU_CHANNELS = 384, 257, 64
-"""Without a GPU: then 5,000 steps of mean_teacher over mobilenetv2_100 take an hour on two idle cores (0.68 s each)."""
+"""Without a GPU: then 5,000 steps of mean_teacher over MobileNetV2 take an hour on two idle cores (0.68 s each)."""
 CO_ENCODERS = ("resnet50.dct",)
 CLIP = "openai/clip-vit-base-patch16"
 """SemiVL's."""
