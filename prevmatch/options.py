@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -95,6 +96,7 @@ def _meant(name: str, known: Iterable[str]) -> str | None:
     return MEANT.get(close[0], close[0]) if close else None
 
 
+@cache
 def _texts() -> dict[str, str]:
     """What stands below each setting in the source, as one paragraph, for a line's end means nothing there."""
     texts = {}

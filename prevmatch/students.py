@@ -86,12 +86,15 @@ def build_students(config: TrainConfig, method: Method, data: TrainingData, acce
     if method.students > 1 and accelerator.scaler is not None:
         raise ConfigError(f"method {config.method} has several optimisers, which fp16 cannot serve; use bf16 or fp32")
     together: list[Versions] = []
-    others = len(config.co_encoders)
-    usual = "none" if config.encoder_weights == "none" else "timm"
-    pairs = zip(config.co_encoders, config.co_encoder_weights or (usual,) * others, strict=True)
-    own = [replace(config, encoder=encoder, encoder_weights=weights) for encoder, weights in pairs]
-    own = [config, *(own or [config] * (method.students - 1))]
-    return [build_student(each, method, data, accelerator, together) for each in own]
+    others = [config] * (method.students - 1)
+    if config.co_encoders:
+        usual = "none" if config.encoder_weights == "none" else "timm"
+        weights = config.co_encoder_weights or (usual,) * len(config.co_encoders)
+        others = [
+            replace(config, encoder=name, encoder_weights=own)
+            for name, own in zip(config.co_encoders, weights, strict=True)
+        ]
+    return [build_student(each, method, data, accelerator, together) for each in (config, *others)]
 
 
 def build_student(

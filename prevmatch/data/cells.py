@@ -32,7 +32,8 @@ def open_cell(row: dict, column: str, *, header_only: bool = False, small: int |
     cell = row[column]
     if cell is None:
         raise DataError(f"image {row['id']!r} has no {column}, but it is listed as labelled")
-    if cell["bytes"] is None and os.path.exists(cell["path"]) and not os.path.isfile(cell["path"]):
+    path = cell["path"] if cell["bytes"] is None else None
+    if path and not os.path.isfile(path) and os.path.exists(path):
         raise DataError(f"{where(row, column)} is no file but a folder, pipe or device; remove it from the lists")
     try:
         image = Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))

@@ -103,6 +103,4 @@ def _bare(name: str) -> str:
     for added in (SUFFIX, ADDED, SUFFIX):
         name = re.sub(added, "", name, flags=re.IGNORECASE)
     name = re.sub(BEFORE, r"\1", name, flags=re.IGNORECASE)
-    return re.sub(
-        r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$", "", name, flags=re.IGNORECASE
-    )
+    return re.sub(PHOTOS, "", name, flags=re.IGNORECASE)

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import datasets
 import numpy as np
+
+from prevmatch.data.cells import open_cell
 
 RGB = tuple[int, int, int]
 
@@ -79,6 +83,14 @@ class TrainingData:
     def epoch_rows(self) -> datasets.Dataset:
         """The images that an epoch passes over once: the unlabelled ones, or the labelled ones where all are."""
         return self.unlabelled if len(self.unlabelled) else self.labelled
+
+    @cached_property
+    def median_size(self) -> tuple[int, int]:
+        """Median width and height of the images that an epoch passes over, from at most 100 of them."""
+        rows = self.epoch_rows.select_columns(["id", "image"])
+        chosen = np.linspace(0, len(rows) - 1, min(100, len(rows))).astype(int)
+        sizes = [open_cell(rows[int(i)], "image", header_only=True).size for i in chosen]
+        return int(median(w for w, _ in sizes)), int(median(h for _, h in sizes))
 
     @property
     def val(self) -> datasets.Dataset:

@@ -97,7 +97,7 @@ def orientation(rows: datasets.Dataset) -> tuple[Literal["upright", "stored"], l
         turn = photo.getexif().get(EXIF_ORIENTATION, 1)
         size = _size(row)
         if turn == 1 or photo.format == "TIFF":  # which Pillow turns by itself
-            if size not in (photo.size, photo.size[::-1]):
+            if size != photo.size and (turn == 1 or size != photo.size[::-1]):
                 said = f"{where(row, 'mask')} is {size[0]}×{size[1]}, its photo {photo.width}×{photo.height}"
                 unlike.append(said)
             continue

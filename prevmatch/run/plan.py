@@ -7,7 +7,7 @@ from typing import Any
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
-from prevmatch.run.fitting import median_size, steps_of
+from prevmatch.run.fitting import steps_of
 from prevmatch.writing import write_text
 
 
@@ -15,7 +15,7 @@ def make_plan(
     asked: TrainConfig, fitted: TrainConfig, data: TrainingData, smaller: dict[str, tuple[Any, Any]]
 ) -> dict[str, dict[str, Any]]:
     """The value of each setting that was left open, and why it has it, by name; `smaller` as `spared` gives it."""
-    width, height = median_size(data)
+    width, height = data.median_size
     steps = f"{steps_of(fitted, data, 1)} steps"
     rule = f"ten for each of {len(data.epoch_rows)} images, at least 5,000"
     reasons = {

@@ -146,8 +146,10 @@ def score(
         source, image_size=config.image_size, rank=state.process_index, processes=state.num_processes,
         num_workers=num_workers,
     )  # fmt: skip
-    ids = source.val["id"][state.process_index :: state.num_processes]
-    keep = _keeper(OwnFiles(maps, overwrite=overwrite), ids, config.palette) if maps else None
+    keep = None
+    if maps is not None:
+        ids = source.val["id"][state.process_index :: state.num_processes]
+        keep = _keeper(OwnFiles(maps, overwrite=overwrite), ids, config.palette)
     scores = class_iou(
         Frozen(network).of(network),
         loader,

@@ -142,6 +142,13 @@ def emptied(folder):
     (folder / "masks/p1.png").write_bytes(b"")
 
 
+def on_its_side(folder):
+    made(folder)
+    for path in [*folder.glob("images/*"), *folder.glob("masks/*")]:
+        size = (16, 24) if path.name == "p1.png" else (24, 16)
+        Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
+
+
 def two_zips(folder):
     folder.mkdir()
     for name in ("images", "masks"):
@@ -152,6 +159,7 @@ def two_zips(folder):
 SAID = {
     "larger masks": (
         lambda d: made(d, side=48), r"4 of 4 masks have another size .* is 48×48, its photo 24×24\); resize"),
+    "a mask on its side": (on_its_side, r"1 of 4 masks have another size .* is 16×24, its photo 24×16\); resize"),
     "folders for classes": (
         lambda d: per_class(d, "masks/{1}/p{0}.png"), "has 2 masks for the image 'p0': .*join them into"),
     "masks for classes": (
