@@ -463,7 +463,7 @@ class RunConfig(Part):
     resume: bool = False
     """Go on from the newest whole checkpoint in output_dir, bit by bit on a CPU; start anew where there is none."""
     num_workers: int = 4
-    """Loader processes per training process."""
+    """Loader processes per training process; no more than there are cores."""
     checkpointing_steps: int | None = None
     """Optimiser steps between checkpoints; None makes one after every evaluation."""
     save_total_limit: int = 2

@@ -176,12 +176,18 @@ def training_loader(
         batch_size=batch_size,
         drop_last=True,
         collate_fn=collate,
-        num_workers=num_workers,
+        num_workers=at_most_the_cores(num_workers),
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
         generator=torch.Generator(),  # of its own: making an iterator must not draw from the run's random state
     )
+
+
+def at_most_the_cores(workers: int) -> int:
+    """So many loader processes, or as many as this process may use cores: more would only wait for each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(workers, cores or 1)
 
 
 def evaluation_loader(
@@ -192,7 +198,7 @@ def evaluation_loader(
     return DataLoader(
         share,
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=at_most_the_cores(num_workers),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
         generator=torch.Generator(),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import divide
 
-from prevmatch.data.loader import TripleSampler, evaluation_loader, images_of, training_loader
+from prevmatch.data.loader import TripleSampler, at_most_the_cores, evaluation_loader, images_of, training_loader
 from prevmatch.errors import DataError
 
 
@@ -144,3 +144,11 @@ def test_workers_outlive_a_signal_to_the_group_but_not_the_end_of_the_loader(tin
         worker.terminate()  # by the parent, as multiprocessing does at the end
         worker.join(timeout=60)
         assert worker.exitcode == 0
+
+
+def test_there_are_no_more_loader_processes_than_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert [at_most_the_cores(asked) for asked in (0, 1, 4)] == [0, 1, 2]
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert at_most_the_cores(4) == 1
