@@ -1,6 +1,5 @@
 """One page that shows data before it is trained on: photos under their masks, a legend, and what was found."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from prevmatch.data.reading import read_image, read_pair
 from prevmatch.data.sources import TrainingData
-from prevmatch.share.pictures import colour_mask
+from prevmatch.share.pages import inline, render
+from prevmatch.share.pictures import painted
 from prevmatch.writing import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 LONG_SIDE = 480
 
 
@@ -60,17 +58,15 @@ def write_page(
     most: int = 12,
 ) -> None:
     """Write the page, which needs no other file; `most` photos of each kind are shown."""
-    import jinja2
-
     rows, ignored = class_rows(data)
     groups = [
         ("Validation", "held out; the score is measured on these", _pictures(data, "val", most)),
         ("Labelled", "learned from with their masks", _pictures(data, "labelled", most)),
         ("Unlabelled", "learned from without masks", _pictures(data, "unlabelled", most)),
     ]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string((TEMPLATES / "check.html").read_text()).render(
-        title=title, facts=facts, notes=data.source.notes, classes=rows, ignored=ignored, plan=plan, groups=groups
+    notes = data.source.notes
+    page = render(
+        "check.html", title=title, facts=facts, notes=notes, classes=rows, ignored=ignored, plan=plan, groups=groups
     )
     write_text(path, page)
 
@@ -85,11 +81,9 @@ def _pictures(data: TrainingData, part: str, most: int) -> list[tuple[str, str]]
             picture = read_image(row, bits=data.source.bits)
         else:
             image, mask = read_pair(row, data.source)
-            ids = np.asarray(mask)
-            painted = colour_mask(ids, data.source.palette)
-            picture = Image.composite(image, Image.blend(image, painted, 0.55), Image.fromarray(ids == 255))
+            picture = painted(image, np.asarray(mask), data.source.palette)
         picture.thumbnail((LONG_SIDE, LONG_SIDE))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=82)
-        shown.append((row["id"], f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"))
+        shown.append((row["id"], inline(file.getvalue(), "jpeg")))
     return shown

@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prevmatch.data.palettes import voc_colours, voc_palette
 
-IGNORED_COLOUR = (255, 255, 255)
+IGNORED_COLOUR, UNPAINTED = (255, 255, 255), (0, 0, 0)
+"""Over a photo, a class that is black in its palette, by custom the background, leaves the photo as it is."""
 GAP, CAPTION = 6, 22
 
 
@@ -27,22 +28,30 @@ def palette_mask(ids: np.ndarray, palette: Sequence[tuple[int, int, int]] = ()) 
     return mask
 
 
+def painted(image: Image.Image, ids: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> Image.Image:
+    """An RGB image under the half-transparent colours of its class ids (H, W), 255 white, black ones left clear."""
+    colours = np.asarray(colour_mask(ids, palette))
+    clear = (colours == UNPAINTED).all(-1)
+    return Image.composite(image, Image.blend(image, Image.fromarray(colours), 0.5), Image.fromarray(clear))
+
+
 def overlay(
     image: Image.Image, ids: np.ndarray, names: Sequence[str], palette: Sequence[tuple[int, int, int]] = ()
 ) -> Image.Image:
-    """An RGB image under the half-transparent colours of its class ids, with a legend of the classes in it.
+    """An RGB image under the colours of its class ids, as `painted` has them, with a legend of the classes in it.
 
-    Images below 320 pixels are enlarged, pixels staying squares.
+    A class that is left clear has an empty square. Images below 320 pixels are enlarged, pixels staying squares.
     """
     palette = palette or voc_colours(len(names))
-    blended = Image.blend(image, colour_mask(ids, palette), 0.5)
+    blended = painted(image, ids, palette)
     times = max(1, 320 // max(image.size))
     image = blended.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     found = [label for label in np.unique(ids) if label < len(names)]
     # Small pictures get a legend that can be read, large ones one that can be seen.
     scale = max(1.0, image.width / 1000)
-    names, palette = [names[label] for label in found], [palette[label] for label in found]
-    return stacked(image, legend(names, palette, width=max(image.width, 160), scale=scale))
+    names = [names[label] for label in found]
+    colours = [IGNORED_COLOUR if tuple(palette[label]) == UNPAINTED else palette[label] for label in found]
+    return stacked(image, legend(names, colours, width=max(image.width, 160), scale=scale))
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], *, width: int = 240) -> Image.Image:

@@ -1,6 +1,5 @@
 """The report of a run: its curves, and one HTML page that holds everything and needs no other file."""
 
-import base64
 import io
 import json
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,9 @@ from PIL import Image
 
 from prevmatch.errors import DataError
 from prevmatch.share.curves import draw_curves, read_metrics
+from prevmatch.share.pages import inline, render
 from prevmatch.writing import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_PANELS = 4
 STUDY, CURVE, SUSPICIOUS = "study.json", "curve.json", "suspicious.png"
 """What studies of own data leave in the run's folder."""
@@ -96,21 +95,19 @@ def write_report(folder: Path) -> Path:
 
     Works for interrupted runs, too. Raises DataError if the folder holds no run.
     """
-    import jinja2
-
     run = read_run(folder)
     panels = sorted((folder / "panels").glob("epoch_*.png"))
     places = np.unique(np.linspace(0, len(panels) - 1, min(MOST_PANELS, len(panels))).round().astype(int))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string((TEMPLATES / "report.html").read_text()).render(
+    page = render(
+        "report.html",
         run=run,
         facts=facts(run),
         settings={name: _shown(value) for name, value in run.settings.items()},
-        curves=[(path.stem, inline(path)) for path in draw_curves(folder, run.class_names)],
-        panels=[(f"after epoch {int(panels[i].stem[6:])}", inline(panels[i], "WEBP")) for i in places],
+        curves=[(path.stem, inline(path.read_bytes(), "png")) for path in draw_curves(folder, run.class_names)],
+        panels=[(f"after epoch {int(panels[i].stem[6:])}", smaller(panels[i])) for i in places],
         panel_count=len(panels),
         suspects=[row for row in run.study.get("suspicious", []) if row["contradicted"] >= DOUBTED][:SUSPECTS],
-        suspicious=inline(folder / SUSPICIOUS, "WEBP") if (folder / SUSPICIOUS).is_file() else None,
+        suspicious=smaller(folder / SUSPICIOUS) if (folder / SUSPICIOUS).is_file() else None,
     )
     path = folder / "report.html"
     write_text(path, page)
@@ -156,14 +153,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def inline(path: Path, form: str | None = None) -> str:
-    """A picture file as data URI; `form` (a Pillow format) stores it anew, smaller."""
-    content, kind = path.read_bytes(), "png"
-    if form is not None:
-        file, kind = io.BytesIO(), form.lower()
-        Image.open(path).save(file, form, quality=85)
-        content = file.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def smaller(path: Path) -> str:
+    """A picture file as data URI, stored anew as WebP."""
+    file = io.BytesIO()
+    Image.open(path).save(file, "WEBP", quality=85)
+    return inline(file.getvalue(), "webp")
 
 
 def _shown(value: object) -> str:

@@ -20,6 +20,7 @@ from prevmatch.data.scenes import looks_of, scenes
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.progress import progress
+from prevmatch.share.pages import render
 from prevmatch.share.prelabels import Prelabelled, write_prelabels
 from prevmatch.studies.folds import tell
 from prevmatch.studies.gain import settings_of
@@ -157,8 +158,6 @@ def _reason(photo: Looked, need: np.ndarray, names: Sequence[str]) -> dict[str, 
 
 
 def _write(folder: Path, rows: datasets.Dataset, found: Sequence[dict[str, Any]], model: Segmenter) -> None:
-    import jinja2
-
     names, palette = list(model.config.id2label.values()), model.config.palette
     items = []
     pictures: list[tuple[str, Image.Image]] = []
@@ -170,10 +169,8 @@ def _write(folder: Path, rows: datasets.Dataset, found: Sequence[dict[str, Any]]
         picture.thumbnail((900, 900))
         write_picture(folder / "pictures" / name, picture)
     write_text(folder / "suggestions.json", json.dumps(list(found), indent=2) + "\n")
-    template = (Path(__file__).parents[1] / "share" / "templates" / "suggestions.html").read_text()
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     shown = [{**row, "picture": f"pictures/{name}"} for row, (name, _) in zip(found, pictures, strict=True)]
-    write_text(folder / "suggestions.html", page.render(found=shown))
+    write_text(folder / "suggestions.html", render("suggestions.html", found=shown))
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from prevmatch.share.pictures import colour_mask, grid, legend, stacked
+from prevmatch.share.pictures import colour_mask, grid, legend, overlay, painted, stacked
 
 
 def test_ids_get_their_colours_and_ignored_pixels_become_white():
@@ -15,6 +15,21 @@ def test_ids_get_their_colours_and_ignored_pixels_become_white():
 def test_without_a_palette_classes_still_differ():
     picture = np.asarray(colour_mask(np.arange(21, dtype=np.uint8)[None]))
     assert len({tuple(colour) for colour in picture[0]}) == 21
+
+
+def test_over_a_photo_black_classes_are_clear_and_ignored_pixels_are_white():
+    photo = Image.new("RGB", (3, 1), (100, 100, 100))
+    ids = np.array([[0, 1, 255]], dtype=np.uint8)
+    assert np.asarray(painted(photo, ids, [(0, 0, 0), (200, 0, 0)])).tolist() == [
+        [[100, 100, 100], [150, 50, 50], [177, 177, 177]]
+    ]
+
+
+def test_the_legend_of_an_overlay_has_an_empty_square_for_a_clear_class():
+    photo = Image.new("RGB", (400, 10), (100, 100, 100))
+    drawn = np.asarray(overlay(photo, np.zeros((10, 400), dtype=np.uint8), ["background", "cat"]))
+    assert (drawn[:10] == 100).all()
+    assert drawn[10 + 6 + 7, 6 + 7].tolist() == [255, 255, 255]  # the middle of the first square
 
 
 def test_grid_holds_every_picture_at_its_place():
