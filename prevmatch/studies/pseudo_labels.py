@@ -20,7 +20,7 @@ WHO = {
     "teacher": "pseudo-labels by its moving average",
     "previous": "pseudo-labels by its earlier versions",
 }
-LABEL_MORE = "label more photos"
+LABEL_MORE, LABEL_MORE_OF = "label more photos", "label more of {}"
 ERASED = 50.0
 """% of a class's accepted pixels that are called otherwise, from which on it is erased."""
 
@@ -57,7 +57,9 @@ def advice(held: HeldOut, config: GuidanceConfig) -> list[str]:
         said, own = held.guides[guide], threshold_of(guide, config)
         setting = "previous_threshold" if guide == "previous" else "confidence_threshold"
         threshold = _threshold_advice(guide, said, own, setting)
-        lines += threshold or _erased(guide, said.reaching(own), held.class_names)
+        already = config.threshold_kind == "classwise"
+        remedy = LABEL_MORE_OF if already else LABEL_MORE_OF + ", or try --threshold_kind classwise"
+        lines += threshold or _erased(guide, said.reaching(own), held.class_names, remedy)
     return lines
 
 
@@ -87,7 +89,7 @@ def _threshold_advice(guide: str, said: Said, own: float, setting: str) -> list[
     return []
 
 
-def _erased(guide: str, counting: np.ndarray, names: Sequence[str]) -> list[str]:
+def _erased(guide: str, counting: np.ndarray, names: Sequence[str], remedy: str) -> list[str]:
     lines = []
     for c, name in enumerate(names):
         total = counting[c].sum()
@@ -96,7 +98,7 @@ def _erased(guide: str, counting: np.ndarray, names: Sequence[str]) -> list[str]
             by = int(np.argmax(np.where(np.arange(len(names)) == c, -1, counting[c])))
             lines.append(
                 f"{WHO[guide]}: of {name} {others:.0f} % of those that count say something else, mostly "
-                f"{names[by]}: label more of {name}, or try --threshold_kind classwise"
+                f"{names[by]}: {remedy.format(name)}"
             )
     return lines
 

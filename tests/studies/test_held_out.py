@@ -1,5 +1,7 @@
 """What held-out masks tell: of pseudo-labels which threshold to move, and of masks which to doubt."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,14 @@ def test_class_that_is_called_otherwise_is_told():
     assert line.startswith(
         "pseudo-labels by the network itself: of cross 70 % of those that count say something else, mostly ground"
     )
+
+
+def test_a_setting_that_is_on_already_is_not_advised():
+    guide = said((0.94, 0, 0, 900), (0.94, 1, 0, 70), (0.94, 1, 1, 30))
+    (fixed,) = advice(HeldOut(NAMES, (), {"student": guide}), CONFIG)
+    (classwise,) = advice(HeldOut(NAMES, (), {"student": guide}), replace(CONFIG, threshold_kind="classwise"))
+    assert fixed.endswith("label more of cross, or try --threshold_kind classwise")
+    assert classwise.endswith("label more of cross")
 
 
 def test_nothing_is_advised_where_nothing_asks_for_it():
