@@ -14,6 +14,8 @@ RGB = tuple[int, int, int]
 VOC_BORDER = (224, 224, 192)
 IGNORED_NAMES = ("ignore", "__ignore__", "void")
 LINE = re.compile(r"\s*([^:]+?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:.*)?")
+COLOUR_FIRST = re.compile(r"\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S.*?)\s*")
+"""A line of CamVid's own label_colors.txt."""
 
 
 def palette_colours(name: str) -> dict[RGB, int]:
@@ -30,7 +32,8 @@ def named_palette(colours: np.ndarray) -> str | None:
 
 
 def read_colours(path: Path) -> dict[str, RGB]:
-    """Class names and colours from lines of `name: r, g, b`; CVAT's labelmap.txt (`name:r,g,b:parts:actions`) is one.
+    """Class names and colours from lines of `name: r, g, b`, as in CVAT's labelmap.txt (`name:r,g,b:parts:actions`), or
+    of `r g b name`, as in CamVid's label_colors.txt.
 
     Raises DataError naming the line that is none.
     """
@@ -59,7 +62,8 @@ def _as_lines(path: Path) -> list[str]:
         return [f"{name}: {','.join(map(str, c)) if isinstance(c, list) else c}" for name, c in entries]
     lines = read_text(path, what="list of colours").splitlines()
     if path.suffix.lower() != ".csv":
-        return lines
+        turned = [(line, COLOUR_FIRST.fullmatch(line)) for line in lines]
+        return [f"{match[4]}: {','.join(match.group(1, 2, 3))}" if match else line for line, match in turned]
     rows = [re.split(r"\s*[,;\t]\s*", line.strip()) for line in lines]
     return [f"{row[0]}: {','.join(row[1:4])}" for i, row in enumerate(rows) if i or row[-1].isdecimal()]
 

@@ -27,17 +27,18 @@ class Annotations(NamedTuple):
     """What a COCO file says."""
 
     names: tuple[str, ...]
-    """Class names, background first."""
+    """Class names, background, where there is any, first."""
     cells: dict[str, dict | None]
     """For each image file, as named there, its mask cell; None without any annotation, so unlabelled."""
     notes: list[str]
 
 
-def read_annotations(path: Path) -> Annotations:
+def read_annotations(path: Path, *, stuff: bool = False) -> Annotations:
     """Read a COCO instances file, or a panoptic one whose pictures lie in the folder of its name.
 
-    Stuff counts as background, as does an own category of that name. Pixels of an object without an outline are
-    ignored. Raises DataError if the file is not in COCO's form, or names one image or category twice.
+    `stuff` says that categories which are no things are classes too, else they count as background, as does an own
+    category of that name. Pixels of an object without an outline, and of no segment, are ignored.
+    Raises DataError if the file is not in COCO's form, or names one image or category twice.
     """
     try:
         content = read_json(path, what="annotation file")
@@ -45,12 +46,15 @@ def read_annotations(path: Path) -> Annotations:
         used = {a.get("category_id") for a in annotations}
         groups = {category.get("supercategory") for category in content["categories"]}
         things = sorted(
-            (c for c in content["categories"] if c.get("isthing", 1) and not _is_group(c, groups, used)),
+            (c for c in content["categories"] if (stuff or c.get("isthing", 1)) and not _is_group(c, groups, used)),
             key=lambda c: c["id"],
         )
         check_names([c["name"] for c in things])
         kinds = [c["name"] for c in things if c["name"].lower() not in BACKGROUNDS]
-        classes = {c["id"]: 0 if c["name"].lower() in BACKGROUNDS else 1 + kinds.index(c["name"]) for c in things}
+        panoptic = any("segments_info" in a for a in annotations[:1])
+        # What is of no segment is ignored: where stuff counts nothing is background but a category of that name.
+        names = (*[BACKGROUND] * (not (panoptic and stuff and len(kinds) == len(things))), *kinds)
+        classes = {c["id"]: names.index(c["name"]) if c["name"] in kinds else 0 for c in things}
         known = {category["id"] for category in content["categories"]}
         images = {image["id"]: image for image in entries}
         for what, values in (
@@ -61,8 +65,9 @@ def read_annotations(path: Path) -> Annotations:
         ):
             if double := [value for value, count in Counter(values).items() if count > 1]:
                 raise DataError(f"{path} has the {what} {double[0]!r} twice; make each differ, or keep one")
-        annotate = _panoptic if any("segments_info" in a for a in annotations[:1]) else _instances
-        if strange := [a["category_id"] for a in annotations if "category_id" in a and a["category_id"] not in known]:
+        annotate = _panoptic if panoptic else _instances
+        objects = [segment for a in annotations for segment in a.get("segments_info", [a])]
+        if strange := [a["category_id"] for a in objects if "category_id" in a and a["category_id"] not in known]:
             raise DataError(f"{path} has annotations of category {strange[0]!r}, which it does not list")
         drawn, notes = annotate(annotations, images, classes, path)
         cells: dict[str, dict | None] = dict.fromkeys(image["file_name"] for image in entries)
@@ -73,7 +78,7 @@ def read_annotations(path: Path) -> Annotations:
             f"{path} is not a COCO annotation file ({type(error).__name__}: {error}); it needs images, annotations "
             "and categories"
         ) from error
-    return Annotations((BACKGROUND, *kinds), cells, notes)
+    return Annotations(names, cells, notes)
 
 
 def _is_group(category: dict, groups: set, used: set) -> bool:

@@ -79,17 +79,26 @@ def _refusal(folder: Path) -> str:
     suffixes = {"".join(path.suffixes[-2:]).lower() for path in files} | {path.suffix.lower() for path in files}
     if "meta.json" in names and any(path.parent.name == "ann" for path in files):
         return f"{folder} is a Supervisely project; export it as COCO or as masks and name that folder"
-    if any(re.match(r"task-\d+-annotation-\d+.*-tag-", name) for name in names):
+    if any(re.match(r"task-\d+-annotation-\d+-by-", name) for name in names):
         return (
             f"{folder} has brush masks of Label Studio, one file for each label and task, which do not say which "
             "photo they belong to; export as JSON or COCO and put the images beside it"
         )
-    if any(_is_via(path) for path in files if path.suffix == ".json"):
-        return f"{folder} is of VGG Image Annotator; export from it as COCO (Annotation > Export as COCO)"
+    if told := next(filter(None, (_of_json(path) for path in files if path.suffix == ".json")), None):
+        return f"{folder} {told}"
     if {".nii", ".nii.gz", ".dcm", ".nrrd", ".mhd"} & suffixes:
         return f"{folder} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
     if ".tfrecord" in suffixes or ".mat" in suffixes or ".npy" in suffixes or ".npz" in suffixes:
         return f"{folder} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
+    images = {path.with_suffix("") for path in walk(folder).files}
+    texts = [path for path in files if path.suffix == ".txt"]
+    if any(path.with_suffix("") in images or path.parent.name == "labelTxt" for path in texts):
+        return (
+            f"{folder} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; export "
+            "polygons (YOLO segmentation: images in images/, texts in labels/)"
+        )
+    if any(path.suffix == ".xml" and b"<pt>" in path.read_bytes() for path in files):
+        return f"{folder} has polygons in the XML of LabelMe 3.0; export as `CVAT for images 1.1` or COCO"
     if ".xml" in suffixes:
         return (
             f"{folder} has XML files, as of boxes in Pascal VOC's form, which say too little for segmentation; export "
@@ -106,11 +115,18 @@ def _refusal(folder: Path) -> str:
     return f"{folder} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
 
 
-def _is_via(path: Path) -> bool:
+def _of_json(path: Path) -> str | None:
+    """Whose a JSON file is, of those that are known but not read, and what to do."""
     try:
         content = read_json(path)
     except DataError:
-        return False
-    return isinstance(content, dict) and (
-        "_via_img_metadata" in content or any(isinstance(v, dict) and "regions" in v for v in content.values())
-    )
+        return None
+    if not isinstance(content, dict):
+        return None
+    if "_via_img_metadata" in content or any(isinstance(v, dict) and "regions" in v for v in content.values()):
+        return "is of VGG Image Annotator; export from it as COCO (Annotation > Export as COCO)"
+    if "dm_format_version" in content:
+        return "is of Datumaro's own form; export as COCO, with the images"
+    if content.keys() == {"image", "annotations"}:
+        return "has outlines in the form of Segment Anything, which name no classes; name them in a labelling tool"
+    return None

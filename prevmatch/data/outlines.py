@@ -63,6 +63,15 @@ def run_lengths(mask: np.ndarray) -> Outline:
     return {"counts": np.diff([0, *ends, mask.size]).tolist(), "size": list(mask.shape)}
 
 
+def require_outlines(file: Path, boxes: int, shapes: int) -> None:
+    """Raise DataError if all shapes that a file has are boxes."""
+    if boxes and boxes == shapes:
+        raise DataError(
+            f"{file} has boxes without outlines only ({boxes}), which say too little for segmentation; export polygons "
+            "or masks"
+        )
+
+
 def boxes_note(count: int) -> list[str]:
     """What to tell about objects that are boxes only."""
     return [f"{count} objects are boxes without an outline; their pixels are ignored"] * bool(count)

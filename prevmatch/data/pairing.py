@@ -53,6 +53,11 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     return found
 
 
+def before_upload(name: str) -> str:
+    """The name, in small letters, of a file before Label Studio put `1a2b3c4d-` before it."""
+    return re.sub(r"^[0-9a-f]{8}-", "", name).casefold()
+
+
 def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
     rules: list[tuple[str, Rule]] = [
         ("", lambda name: plain(_composed(name))),

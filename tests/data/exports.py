@@ -123,7 +123,7 @@ def coco_panoptic(folder):
         Image.fromarray(pixels).save(folder / f"annotations/panoptic/p{i}.png")
         segments = [{"id": 1, "category_id": 9}, {"id": 2, "category_id": 1}, {"id": 3, "category_id": 2}]
         content["annotations"].append({"image_id": i, "file_name": f"p{i}.png", "segments_info": segments})
-    content["categories"] += [{"id": 9, "name": "ground", "isthing": 0}]
+    content["categories"] += [{"id": 9, "name": "background", "isthing": 0}]
     write(folder / "annotations/panoptic.json", content)
     return folder
 

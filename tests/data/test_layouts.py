@@ -145,7 +145,7 @@ REFUSED = {
     "Label Studio JSON-MIN": (json_min, "is Label Studio's JSON-MIN"),
     "boxes of VOC": (boxes_of_voc, "as of boxes in Pascal VOC's form"),
     "COCO boxes": (coco_boxes, "has boxes without outlines only"),
-    "YOLO boxes": (yolo_boxes, "has YOLO boxes without outlines only"),
+    "YOLO boxes": (yolo_boxes, "has boxes without outlines only"),
     "volumes": (volumes, "has medical volumes"),
     "two COCO files": (two_coco, "has 2 COCO files, annotations.json and more.json"),
     "a broken YOLO line": (broken_yolo, "p0.txt, line 1: .* is not a class and the corners"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.instances import read_annotations
 from prevmatch.data.lists import first_five
+from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.readers.folders import images_below
@@ -23,12 +24,14 @@ def read(folder: Path) -> Found | None:
     if not files:
         return None
     told = {path: _part_of(path) for path in files}
-    if len(files) > 1 and ("" in told.values() or len(set(told.values())) < len(files)):
+    rivals = [file for file in files if told[file] == "" or list(told.values()).count(told[file]) > 1]
+    if len(files) > 1 and rivals:
+        two = " and ".join(file.name for file in sorted(files, key=lambda file: (file not in rivals, told[file]))[:2])
         raise DataError(
-            f"{folder} has {len(files)} COCO files, {files[0].name} and {files[1].name} for two; keep one, or name "
-            "each for its part (instances_train.json, instances_val.json)"
+            f"{folder} has {len(files)} COCO files, {two} for two; keep one, or name each for its part "
+            "(instances_train.json, instances_val.json)"
         )
-    read = {file: read_annotations(file) for file in files}
+    read = {file: read_annotations(file, stuff=True) for file in files}
     root = images_below(folder) or folder
     pictures = {folder_of for file in files if (folder_of := file.with_suffix("")).is_dir()}  # of panoptic files
     walked = walk(root, without={path.resolve() for path in pictures})
@@ -41,7 +44,7 @@ def read(folder: Path) -> Found | None:
         if content.names != names:
             raise DataError(f"{file} has other categories than {files[0]}; export them together")
         notes += content.notes
-        missing, shared = [], Counter(end for entry in content.cells for end in _ends(entry))
+        missing, shared = [], Counter(end for entry in content.cells for end in {*_ends(entry), _uploaded(entry)})
         for entry, cell in content.cells.items():
             path = _match(entry, file.parent.relative_to(folder).as_posix(), composed, shared)
             if path is None:
@@ -76,7 +79,7 @@ def read(folder: Path) -> Found | None:
 
 
 def _is_coco(path: Path) -> bool:
-    if path.name.startswith(("person_keypoints", "captions", ".")):
+    if path.name.startswith(("person_keypoints", "captions", "image_info", ".")):
         return False
     content = read_json(path, what="annotation file")
     return isinstance(content, dict) and "images" in content and bool({"annotations", "categories"} & content.keys())
@@ -97,7 +100,7 @@ def _ends(entry: str) -> list[str]:
 def _match(entry: str, beside: str, paths: dict[str, str], shared: Counter[str]) -> str | None:
     """The image that a `file_name` means: the path, or its longest end that is one and that no other entry shares.
 
-    Else an image somewhere that alone has its name.
+    Else an image somewhere that alone has its name, or had it before it was uploaded.
     """
     for i, end in enumerate(_ends(entry)):
         for root in (f"{beside}/", "", "images/", "JPEGImages/"):
@@ -105,4 +108,11 @@ def _match(entry: str, beside: str, paths: dict[str, str], shared: Counter[str])
                 return paths[root + end]
     name = _ends(entry)[-1] if _ends(entry) else ""
     same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name.casefold()]
+    if not same:
+        name = _uploaded(entry)
+        same = [path for key, path in paths.items() if before_upload(key.rpartition("/")[2]) == name]
     return same[0] if shared[name] == len(same) == 1 else None
+
+
+def _uploaded(entry: str) -> str:
+    return before_upload(_ends(entry)[-1]) if _ends(entry) else ""

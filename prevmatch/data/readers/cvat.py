@@ -1,4 +1,4 @@
-"""CVAT's own XML, `CVAT for images`: annotations.xml beside the images."""
+"""CVAT's own XML, `CVAT for images`: annotations.xml, or one file of that form and another name, and the images."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,7 +9,7 @@ from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.colours import RGB
 from prevmatch.data.found import Found, in_parts, named
-from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
+from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, require_outlines, run_lengths
 from prevmatch.data.pairing import pair
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in
@@ -18,10 +18,15 @@ from prevmatch.errors import DataError
 
 
 def read(folder: Path) -> Found | None:
-    """Read annotations.xml; an image without a shape is unlabelled, subsets are parts."""
-    path = folder / "annotations.xml"
-    if not path.is_file():
+    """Read annotations.xml; an image without a shape that has an area is unlabelled, subsets are parts."""
+    files = [path for path in sorted(folder.glob("*.xml")) if _is_cvat(path)]
+    if not files:
         return None
+    if len(files) > 1:
+        raise DataError(
+            f"{folder} has {len(files)} XML files of CVAT, {files[0].name} and {files[1].name} for two; keep one"
+        )
+    path = files[0]
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:
@@ -44,7 +49,7 @@ def read(folder: Path) -> Found | None:
         )
     labels = [label.findtext("name", "") for label in root.iter("label")]
     names, ids = class_ids(labels or sorted({shape.get("label", "") for image in entries.values() for shape in image}))
-    masks, boxes, subsets = {}, 0, {}
+    masks, boxes, outlines, subsets = {}, 0, 0, {}
     for name, entry in entries.items():
         photo = photo_of[name]
         if photo is None:
@@ -59,21 +64,27 @@ def read(folder: Path) -> Found | None:
             if outline is not None:
                 boxes += shape.tag == "box"
                 shapes.append((IGNORE_INDEX if shape.tag == "box" else ids[shape.get("label", "")], outline))
-        if len(entry):
+        outlines += len(shapes)
+        if shapes:
             masks[photo] = cell(size, shapes, path)
+    require_outlines(path, boxes, outlines)
     missing = [name for name, photo in photo_of.items() if photo is None]
     return Found(
         parts=in_parts(images, masks, lambda name: subsets.get(name) or part_in(name)),
         class_names=names,
         palette=_palette(root, names),
         annotated=True,
-        layout="CVAT for images (annotations.xml)",
+        layout=f"CVAT for images ({path.name})",
         notes=[
             *walked.notes(),
             *boxes_note(boxes),
-            *[f"{len(missing)} images of annotations.xml are missing, {missing[0]!r} for one" for _ in missing[:1]],
+            *[f"{len(missing)} images of {path.name} are missing, {missing[0]!r} for one" for _ in missing[:1]],
         ],
     )
+
+
+def _is_cvat(path: Path) -> bool:
+    return path.name == "annotations.xml" or b"<annotations>" in path.read_bytes()[:200]
 
 
 def _outline(shape: ElementTree.Element, size: tuple[int, int], path: Path) -> Outline | None:

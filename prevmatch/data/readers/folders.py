@@ -54,6 +54,8 @@ def read(folder: Path) -> Found | None:
                     f"{root} has files that share a name up to the suffix: {first_five(double)}; keep one of each"
                 )
             files.update(last)
+    if not masks and walk(folder, suffixes=(".xml",)).files:
+        return None  # Pascal VOC's folders of boxes, with one for masks that is empty
     for kind, files, root in (("images", images, roots[0][1]), ("masks", masks, roots[0][2])):
         if not files:
             raise DataError(f"{root} holds no images; put the {kind} there{'; '.join(['', *notes])}")

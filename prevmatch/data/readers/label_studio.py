@@ -10,7 +10,8 @@ import numpy as np
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.found import Found, in_parts, named
-from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, run_lengths
+from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, require_outlines, run_lengths
+from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import walk
@@ -33,13 +34,13 @@ def read(folder: Path) -> Found | None:
     images = named(folder, walked.files)
     drawn: dict[str, tuple[tuple[int, int], list[tuple[str, Outline, bool]]]] = {}
     missing = []
-    ends = Counter(_plain(image.name) for image in images.values())
+    ends = Counter(before_upload(image.name) for image in images.values())
     for task in tasks:
         address = next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}$", str(v))), "")
         name = address.replace("\\", "/").replace("?d=", "/").rpartition("/")[2]
         same = [key for key, image in images.items() if image.name == name]
-        same = same or [key for key, image in images.items() if _plain(image.name) == _plain(name)]
-        if len(same) > 1 or (ends[_plain(name)] > 1 and not same):
+        same = same or [key for key, image in images.items() if before_upload(image.name) == before_upload(name)]
+        if len(same) > 1 or (ends[before_upload(name)] > 1 and not same):
             raise DataError(f"{path}: several images could be {name!r} of a task: {same}; keep one")
         if not same:
             missing.append(name)
@@ -55,6 +56,7 @@ def read(folder: Path) -> Found | None:
         raise DataError(f"no image of {path} is there, {missing[0]!r} for one; put the images beside it")
     names, ids = class_ids(sorted({label for _, shapes in drawn.values() for label, _, _ in shapes}))
     boxes = sum(is_box for _, shapes in drawn.values() for _, _, is_box in shapes)
+    require_outlines(path, boxes, sum(len(shapes) for _, shapes in drawn.values()))
     masks = {
         name: cell(size, [
             (IGNORE_INDEX if is_box else ids[label], outline)
@@ -80,11 +82,6 @@ def _is_tasks(content: Any) -> bool:
     return isinstance(content, list) and bool(content) and all(
         isinstance(task, dict) and ("data" in task or {"image", "annotation_id"} <= task.keys()) for task in content
     )  # fmt: skip
-
-
-def _plain(name: str) -> str:
-    """A file's name without what uploading puts before it."""
-    return re.sub(r"^[0-9a-f]{8}-", "", name).casefold()
 
 
 def _shapes(results: list[dict], path: Path, image: Path) -> tuple[tuple[int, int], list[tuple[str, Outline, bool]]]:

@@ -1,13 +1,17 @@
 """Text files of YOLO segmentation: images/ and labels/, whole or in parts, as Ultralytics and Roboflow have them."""
 
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.images import EXIF_ORIENTATION
-from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, polygon
+from prevmatch.data.lists import first_five
+from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, polygon, require_outlines
+from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.texts import find_class_list, read_class_names, read_text
 from prevmatch.data.walking import walk
@@ -15,10 +19,13 @@ from prevmatch.errors import DataError
 
 
 def read(folder: Path) -> Found | None:
-    """Read labels/x.txt for images/x.jpg; an empty text says that there is no object, none that it is unlabelled."""
+    """Read labels/x.txt for images/x.jpg; without one, or where it is empty, the image is unlabelled.
+
+    Tools write an empty text for each photo that nobody has looked at yet, and training would learn that it shows
+    nothing.
+    """
     walked = walk(folder)
-    texts = {path: _text_of(path) for path in walked.files if "images" in [part.lower() for part in path.parts]}
-    texts = {path: text for path, text in texts.items() if text.is_file()}
+    texts, orphans = _texts([path for path in walked.files if "images" in [part.lower() for part in path.parts]])
     if not texts:
         return None
     listed = find_class_list(folder)
@@ -29,17 +36,19 @@ def read(folder: Path) -> Found | None:
         raise DataError(f"{folder} has objects of class {most}, but {listed} names {len(given)} classes; complete it")
     names, ids = class_ids(given)
     boxes = sum(is_box for shapes in lines.values() for _, _, is_box in shapes)
-    if boxes and boxes == sum(map(len, lines.values())):
-        raise DataError(
-            f"{folder} has YOLO boxes without outlines only ({boxes}), which say too little for segmentation; export "
-            "polygons (YOLO segmentation)"
-        )
+    require_outlines(folder, boxes, sum(map(len, lines.values())))
     images = named(folder, walked.files)
+    notes = walked.notes() + boxes_note(boxes)
+    if empty := sum(not shapes for shapes in lines.values()):
+        notes.append(f"{empty} of {len(lines)} texts are empty: their images count as unlabelled, not as without objects")
+    if orphans:
+        notes.append(f"{len(orphans)} texts have no image and are left out: {first_five(orphans)}")
     masks = {}
     for name, path in images.items():
-        if path in lines:
+        if lines.get(path):
             size = _upright_size(path)
-            shapes = sorted(lines[path], key=lambda shape: not shape[2])  # what is ignored lies below
+            # The smaller one is in front, as in Ultralytics' own masks; what is ignored lies below.
+            shapes = sorted(lines[path], key=lambda shape: (not shape[2], -_area(shape[1])))
             masks[name] = cell(
                 size,
                 [(IGNORE_INDEX if b else ids[given[label]], _scaled(o, size)) for label, o, b in shapes],
@@ -51,8 +60,28 @@ def read(folder: Path) -> Found | None:
         palette=voc_colours(len(names)),
         annotated=True,
         layout=f"YOLO segmentation, {len(texts)} text files" + (f", {listed.name}" if listed else ""),
-        notes=walked.notes() + boxes_note(boxes),
+        notes=notes,
     )
+
+
+def _texts(images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """The text of each image that has one, by its name or by that before it was uploaded, and the texts without any.
+
+    Raises DataError for an image with several texts.
+    """
+    wanted = {path: _text_of(path) for path in images}
+    there = {text for folder in {text.parent for text in wanted.values()} for text in folder.glob("*.txt")}
+    texts = {path: text for path, text in wanted.items() if text in there}
+    uploaded = defaultdict(list)
+    for text in sorted(there - set(texts.values())):
+        uploaded[text.parent, before_upload(text.stem)].append(text)
+    for path in wanted.keys() - texts.keys():
+        same = uploaded[wanted[path].parent, before_upload(path.stem)]
+        if len(same) > 1:
+            raise DataError(f"{path} has {len(same)} texts, {same[0].name} and {same[1].name} for two; keep one")
+        if same:
+            texts[path] = same[0]
+    return texts, sorted(text.name for text in there - set(texts.values()))
 
 
 def _text_of(image: Path) -> Path:
@@ -84,6 +113,13 @@ def _lines(path: Path) -> list[tuple[int, Outline, bool]]:
             ) from None
         shapes.append((int(label), polygon(list(zip(shares[::2], shares[1::2], strict=True))), False))
     return shapes
+
+
+def _area(outline: Outline) -> float:
+    """The area of a polygon, in shares of the image."""
+    assert isinstance(outline, list)
+    x, y = np.array(outline[0]).reshape(-1, 2).T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
 
 
 def _scaled(outline: Outline, size: tuple[int, int]) -> Outline:
