@@ -177,9 +177,10 @@ def _listed(folder: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _spellings(line: str) -> list[str]:
-    """What a line of a list may mean: the name as it is, its first word, without folders or suffix."""
-    paths = [line, line.split()[0], line.replace("\\", "/").rpartition("/")[2], line.split()[0].rpartition("/")[2]]
-    return [spelling for path in paths for spelling in (path, str(Path(path).with_suffix("")))]
+    """What a line of a list may mean: it or its first word, whole or an end of that path, with suffix or without."""
+    paths = [path.replace("\\", "/").lstrip("/").split("/") for path in (line, line.split()[0])]
+    ends = ["/".join(words[i:]) for words in paths for i in range(len(words))]
+    return [spelling for end in ends if end for spelling in (end, str(Path(end).with_suffix("")))]
 
 
 def images_below(folder: Path) -> Path | None:

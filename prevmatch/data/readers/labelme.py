@@ -39,6 +39,7 @@ def read(folder: Path) -> Found | None:
     names, ids = class_ids(read_class_names(listed) if listed else used)
     if strange := [label for label in used if label not in ids]:
         raise DataError(f"{listed} does not name the label {strange[0]!r}; add it, or remove the list")
+    bare = sum(not shapes for _, shapes in drawn.values())
     masks = {
         name: cell(size, [(ids[label], shape) for label, shape in shapes], folder)
         for name, (size, shapes) in drawn.items()
@@ -49,7 +50,11 @@ def read(folder: Path) -> Found | None:
         palette=voc_colours(len(names)),
         annotated=True,
         layout=f"{len(files)} JSON files of labelme",
-        notes=walked.notes() + [f"{lines} lines and points have no area and are left out"] * bool(lines),
+        notes=[
+            *walked.notes(),
+            *[f"{lines} lines and points have no area and are left out"] * bool(lines),
+            *[f"{bare} of {len(files)} JSON files have no shape: their photos are background throughout"] * bool(bare),
+        ],
     )
 
 
