@@ -32,8 +32,9 @@ def named_palette(colours: np.ndarray) -> str | None:
 
 
 def read_colours(path: Path) -> dict[str, RGB]:
-    """Class names and colours from lines of `name: r, g, b`, as in CVAT's labelmap.txt (`name:r,g,b:parts:actions`), or
-    of `r g b name`, as in CamVid's label_colors.txt.
+    """Class names and colours from lines of `name: r, g, b`, or of `r g b name` as in CamVid's label_colors.txt.
+
+    CVAT's labelmap.txt (`name:r,g,b:parts:actions`) is one, and so are tables of JSON and CSV.
 
     Raises DataError naming the line that is none.
     """

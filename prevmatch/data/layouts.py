@@ -94,8 +94,8 @@ def _refusal(folder: Path) -> str:
     texts = [path for path in files if path.suffix == ".txt"]
     if any(path.with_suffix("") in images or path.parent.name == "labelTxt" for path in texts):
         return (
-            f"{folder} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; export "
-            "polygons (YOLO segmentation: images in images/, texts in labels/)"
+            f"{folder} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; "
+            "export polygons (YOLO segmentation: images in images/, texts in labels/)"
         )
     if any(path.suffix == ".xml" and b"<pt>" in path.read_bytes() for path in files):
         return f"{folder} has polygons in the XML of LabelMe 3.0; export as `CVAT for images 1.1` or COCO"

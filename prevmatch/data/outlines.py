@@ -67,8 +67,8 @@ def require_outlines(file: Path, boxes: int, shapes: int) -> None:
     """Raise DataError if all shapes that a file has are boxes."""
     if boxes and boxes == shapes:
         raise DataError(
-            f"{file} has boxes without outlines only ({boxes}), which say too little for segmentation; export polygons "
-            "or masks"
+            f"{file} has boxes without outlines only ({boxes}), which say too little for segmentation; export "
+            "polygons or masks"
         )
 
 

@@ -1,8 +1,8 @@
 """Writes `real_exports/`: one tiny data set as the tools' own code exports it, and what is the truth of it.
 
-`python tests/data/write_real_exports.py datumaro labelme supervision label_studio` writes the folders of the tools that
-are named. It needs them installed, which the tests do not: they read what was written by datumaro 1.13.12 (CVAT writes
-with an earlier state of it), labelme 6.3.1, supervision 0.31.2 and label-studio-sdk 2.1.2.
+`python tests/data/write_real_exports.py datumaro labelme supervision label_studio` writes the folders of the tools
+that are named. It needs them installed, which the tests do not: they read what was written by datumaro 1.13.12 (a fork
+of which is in CVAT), labelme 6.3.1, supervision 0.31.2 and label-studio-sdk 2.1.2.
 """
 
 import json

@@ -9,7 +9,17 @@ from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.colours import RGB
 from prevmatch.data.found import Found, in_parts, named
-from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, ellipse, polygon, require_outlines, run_lengths
+from prevmatch.data.outlines import (
+    Outline,
+    box,
+    boxes_note,
+    cell,
+    class_ids,
+    ellipse,
+    polygon,
+    require_outlines,
+    run_lengths,
+)
 from prevmatch.data.pairing import pair
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in

@@ -40,7 +40,9 @@ def read(folder: Path) -> Found | None:
     images = named(folder, walked.files)
     notes = walked.notes() + boxes_note(boxes)
     if empty := sum(not shapes for shapes in lines.values()):
-        notes.append(f"{empty} of {len(lines)} texts are empty: their images count as unlabelled, not as without objects")
+        notes.append(
+            f"{empty} of {len(lines)} texts are empty: their images count as unlabelled, not as without objects"
+        )
     if orphans:
         notes.append(f"{len(orphans)} texts have no image and are left out: {first_five(orphans)}")
     masks = {}
