@@ -34,7 +34,8 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     """Pair names (paths below their folders, without suffix): equal paths first, then equal names that are unique.
 
     Letters count the same however Unicode composes them. Only where no mask pairs so, what tools add to names
-    (`_mask`, a second suffix) is taken off first. A name in another part (train, val, test) is another name.
+    (`_mask`, a second suffix) is taken off first; where still none does, zeros before numbers are too. A name in
+    another part (train, val, test) is another name.
     Raises DataError, with `where`, if two images or two masks share a path, or two masks are of one image.
     """
     images, masks = list(images), list(masks)
@@ -45,11 +46,11 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
             )
     found = Pairs(orphans=masks)
     _match(found, images, str, where)
-    if not found.mask_of:
-        _match(found, images, _bare, where)
-        if found.mask_of:
-            mask = next(iter(found.mask_of.items()))
-            found.notes.append(f"masks are named like {mask[1]!r} for the image {mask[0]!r}")
+    for plain in (_bare, _unpadded):
+        if not found.mask_of:
+            _match(found, images, plain, where)
+            for image, mask in [*found.mask_of.items()][:1]:
+                found.notes.append(f"masks are named like {mask!r} for the image {image!r}")
     return found
 
 
@@ -101,6 +102,10 @@ def _by(names: Iterable[str], rule: Rule) -> dict[str, list[str]]:
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _unpadded(name: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", _bare(name))
 
 
 def _bare(name: str) -> str:

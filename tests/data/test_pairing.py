@@ -29,6 +29,14 @@ PAIRED = {
         ["ulm/ulm_1_gtFine_labelIds"],
         {"ulm/ulm_1_leftImg8bit": "ulm/ulm_1_gtFine_labelIds"},
     ),
+    "zeros before numbers": (
+        ["img_1", "img_10"],
+        ["img_0001", "img_0010"],
+        {"img_1": "img_0001", "img_10": "img_0010"},
+    ),
+    "zeros before numbers, and words": (["image_2"], ["mask_002"], {"image_2": "mask_002"}),
+    "zeros that tell two images apart": (["1", "01", "2"], ["001", "002"], {"2": "002"}),
+    "zeros within numbers": (["1"], ["10", "101"], {}),
     "parts apart": (["train/a", "val/b"], ["val/a", "val/b"], {"val/b": "val/b"}),
     "same name in another part is another": (["train/a"], ["test/a"], {}),
 }
@@ -48,6 +56,7 @@ def test_masks_find_their_images_and_the_rest_is_named(name):
         (["a", "b"], [NFC, NFD]),
         ([NFC, NFD], ["a"]),
         (["a"], ["a_mask", "a_label"]),
+        (["1"], ["01", "001"]),
         (["IMG"], ["img", "Img"]),
         (["x/a"], ["x\\a", "x/a"]),
     ],
@@ -63,6 +72,7 @@ def test_doubles_are_refused(images, masks):
         (["A"], ["a"], "small and capital letters"),
         (["x/a"], ["a"], "by their names alone, in other folders"),
         (["a"], ["a_mask"], "masks are named like 'a_mask' for the image 'a'"),
+        (["1"], ["001"], "masks are named like '001' for the image '1'"),
     ],
 )
 def test_what_was_taken_for_equal_is_said(images, masks, note):
