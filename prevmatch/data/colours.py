@@ -7,12 +7,14 @@ import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.palettes import CITYSCAPES_PALETTE, voc_colours
-from prevmatch.data.texts import read_json, read_text
+from prevmatch.data.texts import columns_titled, read_json, read_rows, read_text
 from prevmatch.errors import DataError
 
 RGB = tuple[int, int, int]
 VOC_BORDER = (224, 224, 192)
 IGNORED_NAMES = ("ignore", "__ignore__", "void")
+COLOUR_LISTS = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "label_colours.txt")
+TITLES = (("name", "class", "class_name", "label", "label_name"), ("r", "red"), ("g", "green"), ("b", "blue"))
 LINE = re.compile(r"\s*([^:]+?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:.*)?")
 COLOUR_FIRST = re.compile(r"\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S.*?)\s*")
 """A line of CamVid's own label_colors.txt."""
@@ -29,6 +31,12 @@ def named_palette(colours: np.ndarray) -> str | None:
     """The palette, `voc` or `cityscapes`, that has all of the colours uint8 (N, 3); None if neither has."""
     found = {tuple(map(int, colour)) for colour in colours}
     return next((name for name in ("voc", "cityscapes") if found <= set(palette_colours(name))), None)
+
+
+def find_colour_list(folder: Path) -> Path | None:
+    """The file in a folder that names the classes' colours, or None: one of the usual names, or a CSV with titles."""
+    usual = next((folder / name for name in COLOUR_LISTS if (folder / name).is_file()), None)
+    return usual or next((path for path in sorted(folder.glob("*.csv")) if columns_titled(path, TITLES)), None)
 
 
 def read_colours(path: Path) -> dict[str, RGB]:
@@ -61,11 +69,14 @@ def _as_lines(path: Path) -> list[str]:
         content = read_json(path, what="list of colours")
         entries = content.items() if isinstance(content, dict) else ()
         return [f"{name}: {','.join(map(str, c)) if isinstance(c, list) else c}" for name, c in entries]
-    lines = read_text(path, what="list of colours").splitlines()
     if path.suffix.lower() != ".csv":
+        lines = read_text(path, what="list of colours").splitlines()
         turned = [(line, COLOUR_FIRST.fullmatch(line)) for line in lines]
         return [f"{match[4]}: {','.join(match.group(1, 2, 3))}" if match else line for line, match in turned]
-    rows = [re.split(r"\s*[,;\t]\s*", line.strip()) for line in lines]
+    if columns := columns_titled(path, TITLES):
+        rows = read_rows(path, what="list of colours")[1:]
+        return [f"{cells[0]}: {','.join(cells[1:])}" for row in rows if (cells := [row[i] for i in columns])]
+    rows = [re.split(r"\s*[,;\t]\s*", line.strip()) for line in read_text(path, what="list of colours").splitlines()]
     return [f"{row[0]}: {','.join(row[1:4])}" for i, row in enumerate(rows) if i or row[-1].isdecimal()]
 
 

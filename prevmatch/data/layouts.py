@@ -8,14 +8,15 @@ from pathlib import Path
 from huggingface_hub import cached_assets_path
 
 from prevmatch.data.found import Found
-from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, mvtec, patterned, yolo
+from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
 from prevmatch.writing import replace_folder
 
 READERS: tuple[Callable[[Path], Found | None], ...] = (
-    mvtec.read, folders.read, cvat.read, coco.read, labelme.read, label_studio.read, yolo.read, beside.read,
+    mvtec.read, listed.read, folders.read, cvat.read, coco.read, labelme.read, label_studio.read, yolo.read,
+    beside.read,
 )  # fmt: skip
 """Asked in this order: masks that are there go before outlines."""
 HELP = (
@@ -37,10 +38,10 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         raise DataError(f"data_dir {folder} does not exist; {HELP}")
     if mask_path is not None:
         return patterned.read(folder, mask_path)
-    inside = folder
+    inside = opened = folder
     for _ in range(6):
         if len(zips := _zips(inside)) == 1 and not walk(inside).files:
-            inside = _unpacked(zips[0])
+            inside = opened = _unpacked(zips[0])
             continue
         for read in READERS:
             if found := read(inside):
@@ -50,7 +51,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         if len(below) != 1:
             break
         inside = below[0]
-    raise DataError(_refusal(folder))
+    raise DataError(_refusal(opened))
 
 
 def _zips(folder: Path) -> list[Path]:

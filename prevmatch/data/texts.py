@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,24 @@ def read_json(path: Path, *, what: str = "file") -> Any:
         return json.loads(read_text(path, what=what))
     except ValueError as error:
         raise DataError(f"{what} {path} is no JSON ({error})") from error
+
+
+def read_rows(path: Path, *, what: str = "table") -> list[list[str]]:
+    """The cells of a table of commas, semicolons or tabs, without empty lines; DataError as `read_text` has it."""
+    text = read_text(path, what=what)
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), dialect=_dialect(text)) if row]
+
+
+def columns_titled(path: Path, titles: Sequence[Collection[str]]) -> list[int]:
+    """Where the columns of such a table stand that have one of the `titles` each; empty if one is not there.
+
+    Only the first line is read, and nothing raised for what is no such table.
+    """
+    with path.open("rb") as file:
+        first = file.readline(4096).decode("utf-8-sig", errors="replace")
+    cells = [cell.strip("\"' \r\n").lower() for cell in re.split(r"[,;\t]", first)]
+    found = [next((i for i, cell in enumerate(cells) if cell in names), -1) for names in titles]
+    return found if min(found) >= 0 else []
 
 
 def find_class_list(folder: Path) -> Path | None:
@@ -84,10 +103,7 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
                 raise DataError(f"class list {path} is no YAML ({str(error).splitlines()[0]})") from error
             return _of_value(content, path)
         case ".csv":
-            text = read_text(path, what=what)
-            rows = [
-                [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), dialect=_dialect(text)) if row
-            ]
+            rows = read_rows(path, what=what)
             entries: list[tuple[int | None, str]] = []
             for row in rows:
                 numbers = [int(cell) for cell in row if cell.isdecimal()]

@@ -87,6 +87,15 @@ def linked(folder):
         link.symlink_to(path)
 
 
+def coloured(folder, name, text):
+    """Masks in colours, and a table of these."""
+    made(folder)
+    for path in (folder / "masks").iterdir():
+        colours = np.array([(0, 0, 0), (250, 50, 83), (51, 221, 255)], dtype=np.uint8)
+        put(Image.fromarray(colours[np.asarray(Image.open(path))]), path)
+    (folder / name).write_text(text)
+
+
 NAMED = ("road", "car", "tree")
 READ = {  # labelled, unlabelled, validated, classes
     "names with spaces, umlauts and emoji": (
@@ -114,6 +123,16 @@ READ = {  # labelled, unlabelled, validated, classes
     "values 1 to N": (lambda d: made(d, values=(1, 2, 3)), 3, 2, 1, ("class_1", "class_2", "class_3")),
     "ids with gaps": (lambda d: with_list(d, "0: road\n1: car\n5: tree", (0, 1, 5)), 3, 2, 1, NAMED),
     "ids from 1": (lambda d: with_list(d, "1: road\n2: car\n3: tree", (1, 2, 3)), 3, 2, 1, NAMED),
+    "colours in labels.csv": (
+        lambda d: coloured(d, "labels.csv", "name,r,g,b\nroad,0,0,0\ncar,250,50,83\ntree,51,221,255\n"),
+        3, 2, 1, NAMED),
+    "colours after ids": (
+        lambda d: coloured(d, "classes.csv", "id;label;R;G;B\n0;road;0;0;0\n1;car;250;50;83\n2;tree;51;221;255\n"),
+        3, 2, 1, NAMED),
+    "colours before names": (
+        lambda d: coloured(d, "label_colors.txt", "0 0 0\t\troad\n250 50 83\tcar\n51 221 255\ttree\n"),
+        3, 2, 1, NAMED),
+    "numbers with zeros before them": (lambda d: made(d, "images/img_{}.jpg", "masks/img_{:04d}.png"), 3, 2, 1, None),
     "background in the end": (
         lambda d: with_list(d, "car\ntree\nbackground", (0, 1, 2)), 3, 2, 1, ("car", "tree", "background")),
 }  # fmt: skip
@@ -140,6 +159,22 @@ def per_class(folder, pattern):
 def emptied(folder):
     made(folder)
     (folder / "masks/p1.png").write_bytes(b"")
+
+
+def arrays(folder, images=0):
+    """Masks as NumPy's files, the first ones as images."""
+    made(folder)
+    for number in range(images, 4):
+        np.save(folder / f"masks/p{number}.npy", np.asarray(mask()))
+        (folder / f"masks/p{number}.png").unlink()
+
+
+def zip_of_photos(folder):
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        content = io.BytesIO()
+        photo(0).save(content, "PNG")
+        archive.writestr("p0.png", content.getvalue())
 
 
 def on_its_side(folder):
@@ -169,6 +204,9 @@ SAID = {
     "a value that is not listed": (
         lambda d: with_list(d, "0: a\n5: b", (0, 1, 5)), "value 1, but the list of classes names 0, 5"),
     "an empty mask": (emptied, "masks/p1.png .*cannot be read as an image"),
+    "a zip of photos": (zip_of_photos, "has 1 images but lacks images/ and masks/"),
+    "masks as arrays": (arrays, r"masks has 4 masks as arrays, p0\.npy for one; save them as PNG of class ids"),
+    "some masks as arrays": (lambda d: arrays(d, 2), r"masks has 2 masks as arrays, p2\.npy for one"),
     "several zips": (two_zips, "has 2 zip files; unpack them"),
     "no masks": (lambda d: made(d, masks=None), "6 images but lacks masks/"),
     "other names": (lambda d: made(d, "x/p{}.jpg", "y/p{}.png"), "lacks images/ and masks/.*--mask_path"),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from prevmatch.data.colours import meaning_of, read_colours
+from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
 from prevmatch.data.pairing import pair
@@ -25,7 +25,6 @@ MASKS = (
 """Names of folders; of several that are there the first counts."""
 BESIDE = ("annot", "_labels", "_masks", "_mask", "_annotations", "_label", "_gt")
 """What the name of a folder of masks adds to that of the photos beside it: train/ and trainannot/."""
-COLOUR_LISTS = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "label_colours.txt")
 KINDS = ("_labelTrainIds", "_labelIds")
 """Cityscapes has several files for each image; of these the first kind that is there counts."""
 UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
@@ -54,6 +53,7 @@ def read(folder: Path) -> Found | None:
                     f"{root} has files that share a name up to the suffix: {first_five(double)}; keep one of each"
                 )
             files.update(last)
+        _refuse_arrays(mask_root, {path.stem for path in masks.values()})
     if not masks and walk(folder, suffixes=(".xml",)).files:
         return None  # Pascal VOC's folders of boxes, with one for masks that is empty
     for kind, files, root in (("images", images, roots[0][1]), ("masks", masks, roots[0][2])):
@@ -80,6 +80,16 @@ def read(folder: Path) -> Found | None:
         notes=notes + told,
         **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/"),
     )
+
+
+def _refuse_arrays(folder: Path, read: set[str]) -> None:
+    """Raise DataError for masks that are NumPy's files, unless the same ones are there as images too."""
+    arrays = [path for path in walk(folder, suffixes=(".npy", ".npz")).files if path.stem not in read]
+    if arrays:
+        raise DataError(
+            f"{folder} has {len(arrays)} masks as arrays, {arrays[0].name} for one; save them as PNG of class ids: "
+            "Image.fromarray(np.load(path).astype('uint8')).save(path.with_suffix('.png'))"
+        )
 
 
 def _refuse_a_mask_per_class(folder: Path, images: list[str], masks: list[str]) -> None:
@@ -145,8 +155,7 @@ def classes_beside(folder: Path, layout: str) -> dict:
     """What the files in a folder, or in its parts, say about classes, and the layout's name."""
     places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and role_of(path.name))]
     for place in places:
-        colours = next((place / name for name in COLOUR_LISTS if (place / name).is_file()), None)
-        if colours:
+        if colours := find_colour_list(place):
             names, palette, ids = meaning_of(read_colours(colours))
             return {
                 "class_names": names, "palette": palette, "colours": ids, "layout": f"{layout} with {colours.name}",

@@ -1,0 +1,80 @@
+"""Photos and masks that a CSV or TSV pairs."""
+
+import pytest
+
+from data import exports
+from prevmatch.config import DataConfig
+from prevmatch.data.from_settings import load_training_data
+from prevmatch.errors import DataError
+
+
+def made(folder, text, name="pairs.csv"):
+    """Photos p0 to p5, masks m100 to m103 that bear other names, and a table."""
+    exports.photos(folder / "frames")
+    exports.masks(folder / "truth", range(100, 104), "m{}.png")
+    (folder / name).write_text(text)
+    return folder
+
+
+def rows(numbers, line="frames/p{0}.jpg,truth/m10{0}.png"):
+    return "".join(line.format(number) + "\n" for number in numbers)
+
+
+def load(folder):
+    return load_training_data(DataConfig(dataset="custom", data_dir=folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.csv", "image,mask\n" + rows(range(4))),
+        ("all.tsv", "id\tImage_Path\tLabel_Path\n" + rows(range(4), "{0}\tframes/p{0}.jpg\ttruth/m10{0}.png")),
+        ("pairs.csv", '"mask";"image"\n' + rows(range(4), "truth\\m10{0}.png;frames\\p{0}.jpg")),
+        ("pairs.csv", "image,mask\n" + rows(range(4)) + "frames/p4.jpg,\n"),
+    ],
+)
+def test_table_pairs_photos_and_masks_of_other_names(tmp_path, name, text):
+    data = load(made(tmp_path, text, name))
+    assert f"layout: pairs of {name}" in data.source.notes
+    pairs = {row["image"]["path"][-6:]: row["mask"]["path"][-8:] for row in (*data.labelled, *data.val)}
+    assert pairs == {f"p{i}.jpg": f"m10{i}.png" for i in range(4)}
+    assert data.unlabelled["id"] == ["frames/p4", "frames/p5"]
+
+
+def test_tables_of_parts_divide_the_photos(tmp_path):
+    made(tmp_path, "image,mask\n" + rows(range(3)), "train.csv")
+    (tmp_path / "val.csv").write_text("image,mask\n" + rows([3]))
+    data = load(tmp_path)
+    assert data.val["id"] == ["frames/p3"]
+    assert len(data.labelled) == 3
+
+
+def test_masks_that_no_line_names_are_no_photos(tmp_path):
+    exports.photos(tmp_path / "all")
+    exports.masks(tmp_path / "all", range(4), "m{}.png")
+    (tmp_path / "pairs.csv").write_text("image,mask\n" + rows(range(3), "all/p{0}.jpg,all/m{0}.png"))
+    data = load(tmp_path)
+    assert (len(data.labelled), len(data.unlabelled), len(data.val)) == (2, 2, 1)  # every photo has a mask
+    assert "4 images are neither listed nor beside listed photos and are not used" in data.source.notes
+
+
+def test_table_of_something_else_is_passed_over(tmp_path):
+    exports.plain(tmp_path)
+    (tmp_path / "train.csv").write_text("image,label\nimages/p0.jpg,cat\n")
+    assert "layout: images/ and masks/" in load(tmp_path).source.notes
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("frames/p9.jpg,truth/m103.png\n", r"pairs\.csv lists .*frames/p9\.jpg, which is no image there"),
+        ("frames/p4.jpg,truth/m999.png\n", r"pairs\.csv lists .*truth/m999\.png, which is no image there"),
+        ("frames/p0.jpg,truth/m103.png\n", r"pairs\.csv gives .*frames/p0\.jpg a second mask; keep one"),
+        ("truth/m100.png,truth/m103.png\n", r"lists .*truth/m100\.png as a photo and as a mask"),
+        ("../p0.jpg,truth/m103.png\n", r"lists .*p0\.jpg, which is no image there"),
+    ],
+)
+def test_lines_that_cannot_be_are_refused(tmp_path, more, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load(made(tmp_path, "image,mask\n" + rows(range(3)) + more))
+    assert "\n" not in str(caught.value)
