@@ -86,6 +86,37 @@ def test_panoptic_things_are_classes_and_stuff_is_background(tmp_path):
     assert ids[0].tolist() == [255, 255, 2, 2, 0, 0, 255, 255]
 
 
+def panoptic(tmp_path, *kinds):
+    """A picture of three segments, one of each category, and columns of none."""
+    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
+    pixels[:, 2:, 0] = np.arange(6)
+    (tmp_path / "annotations").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "annotations" / "a.png")
+    segments = [{"id": i, "category_id": i} for i in range(1, 4)]
+    path = write(tmp_path, [{"image_id": 1, "file_name": "a.png", "segments_info": segments}])
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": i, "name": name, "isthing": int(i == 2)} for i, name in enumerate(kinds, 1)]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_stuff_is_a_class_where_it_counts_and_what_is_of_no_segment_is_ignored(tmp_path):
+    names, cells, _ = read_annotations(panoptic(tmp_path, "road", "car", "sky"), stuff=True)
+    assert names == ("road", "car", "sky")
+    assert draw(cells["a.jpg"]["bytes"])[0].tolist() == [255, 255, 255, 0, 1, 2, 255, 255]
+
+
+def test_stuff_called_background_is_background(tmp_path):
+    names, cells, _ = read_annotations(panoptic(tmp_path, "road", "car", "Background"), stuff=True)
+    assert names == ("background", "road", "car")
+    assert draw(cells["a.jpg"]["bytes"])[0].tolist() == [255, 255, 255, 1, 2, 0, 255, 255]
+
+
+def test_segment_of_a_category_that_is_not_listed_is_refused(tmp_path):
+    with pytest.raises(DataError, match="has annotations of category 3, which it does not list"):
+        read_annotations(panoptic(tmp_path, "road", "car"))
+
+
 @pytest.mark.parametrize(
     "text", ["[]", "{}", '{"images": 1, "categories": [], "annotations": []}', '{"images": [{}]}']
 )

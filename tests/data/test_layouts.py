@@ -102,8 +102,22 @@ def json_min(folder):
     exports.write(folder / "x.json", [{"image": "/data/p0.jpg", "id": 1, "annotation_id": 1, "label": []}])
 
 
+def label_studio_boxes(folder):
+    exports.photos(folder / "images")
+    region = {"type": "rectanglelabels", "original_width": 40, "original_height": 30,
+              "value": {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["car"]}}  # fmt: skip
+    task = {"data": {"image": "p0.jpg"}, "annotations": [{"was_cancelled": False, "result": [region]}]}
+    exports.write(folder / "x.json", [task])
+
+
+def two_cvat(folder):
+    exports.cvat_images(folder)
+    (folder / "more.xml").write_text((folder / "annotations.xml").read_text())
+
+
 def boxes_of_voc(folder):
     exports.photos(folder / "JPEGImages")
+    (folder / "SegmentationClass").mkdir()
     exports.write(folder / "Annotations/p0.xml", "<annotation/>")
 
 
@@ -142,6 +156,8 @@ REFUSED = {
     "Label Studio brush masks": (brush_masks, "has brush masks of Label Studio"),
     "VGG Image Annotator": (via, "is of VGG Image Annotator"),
     "CVAT for video": (cvat_video, "is not of `CVAT for images`; export from CVAT as"),
+    "two files of CVAT": (two_cvat, "has 2 XML files of CVAT, annotations.xml and more.xml for two; keep one"),
+    "boxes of Label Studio": (label_studio_boxes, r"x\.json has boxes without outlines only \(1\)"),
     "Label Studio JSON-MIN": (json_min, "is Label Studio's JSON-MIN"),
     "boxes of VOC": (boxes_of_voc, "as of boxes in Pascal VOC's form"),
     "COCO boxes": (coco_boxes, "has boxes without outlines only"),
@@ -162,6 +178,22 @@ def test_what_cannot_be_read_is_refused_by_what_it_looks_like(tmp_path, name):
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path / "export")
     assert "\n" not in str(caught.value)
+
+
+def test_photos_that_are_only_tagged_in_cvat_are_unlabelled(tmp_path):
+    path = exports.cvat_images(tmp_path) / "annotations.xml"
+    bare = 'name="p5.jpg" width="40" height="30">'
+    path.write_text(path.read_text().replace(bare, f'{bare}<tag label="car" source="manual"></tag>'))
+    assert load(tmp_path).unlabelled["id"] == ["images/default/p4", "images/default/p5"]
+
+
+def test_the_smaller_object_of_yolo_is_in_front_whatever_the_order(tmp_path):
+    exports.yolo_flat(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text("\n".join([exports.yolo_line(0, exports.CAR), exports.yolo_line(1, (5, 35))]))
+    data = load(tmp_path)
+    row = np.asarray(read_pair(data.labelled[0], data.source)[1])[0]
+    assert row.tolist() == [0] * 5 + [2] * 5 + [1] * 10 + [2] * 15 + [0] * 5
 
 
 def test_defects_of_mvtec_are_trained_on_when_asked_for(tmp_path):
