@@ -14,7 +14,10 @@ Rule = Callable[[str], str]
 
 PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$"
 """What they add to the name of a photo, or leave of that of its mask."""
-ADDED = r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|gt|ground_?truth|annotation|annotated))+$"
+ADDED = (
+    r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|semantic|gt|ground[_-]?truth|annotation|"
+    r"annotated))+$"
+)
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
 BEFORE = r"(^|/)(masks?|labels?|segmentation|seg|gt|images?|img|photo|frame)[_\-. ]*(?=\d)"

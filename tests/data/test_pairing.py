@@ -19,6 +19,7 @@ PAIRED = {
     "exact before letter case": (["A", "a"], ["a"], {"a": "a"}),
     "masks flat": (["x/a", "y/b"], ["a", "b"], {"x/a": "a", "y/b": "b"}),
     "masks flat, a name in two folders": (["x/a", "y/a", "y/b"], ["a", "b"], {"y/b": "b"}),
+    "Segments.ai": (["a", "b"], ["a_label_ground-truth_semantic"], {"a": "a_label_ground-truth_semantic"}),
     "_mask": (["a", "b"], ["a_mask", "b_mask"], {"a": "a_mask", "b": "b_mask"}),
     "-labels": (["a"], ["a-labels"], {"a": "a-labels"}),
     "two suffixes": (["a", "b"], ["a.jpg"], {"a": "a.jpg"}),

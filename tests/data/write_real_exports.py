@@ -1,8 +1,9 @@
 """Writes `real_exports/`: one tiny data set as the tools' own code exports it, and what is the truth of it.
 
-`python tests/data/write_real_exports.py datumaro labelme supervision label_studio` writes the folders of the tools
-that are named. It needs them installed, which the tests do not: they read what was written by datumaro 1.13.12 (a fork
-of which is in CVAT), labelme 6.3.1, supervision 0.31.2 and label-studio-sdk 2.1.2.
+`python tests/data/write_real_exports.py datumaro labelme supervision label_studio ultralytics segments_ai` writes the
+folders of the tools that are named. It needs them installed, which the tests do not: they read what was written by
+datumaro 1.13.12 (a fork of which is in CVAT), labelme 6.3.1, supervision 0.31.2, label-studio-sdk 2.1.2, ultralytics
+8.4.190 and segments-ai 1.33.0.
 """
 
 import json
@@ -219,7 +220,56 @@ def label_studio(scratch):
             photos(folder / "images")  # put beside by the user, under the names that they had before the upload
 
 
-TOOLS = {"datumaro": datumaro, "labelme": labelme, "supervision": supervision, "label_studio": label_studio}
+def ultralytics(scratch):
+    """Needs the folder of COCO that datumaro wrote."""
+    from ultralytics.data.converter import convert_coco
+
+    folder = empty("ultralytics-yolo")
+    folder.rmdir()  # else it takes another name
+    convert_coco(str(EXPORTS / "datumaro-coco_instances/annotations"), str(folder), use_segments=True, cls91to80=False)
+    for path in photos(scratch):
+        photo(folder / "images" / ("val" if path.stem == VAL else "train") / path.name)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+
+
+def segments_ai(scratch):
+    from segments import SegmentsDataset
+    from segments.utils import export_dataset
+
+    colours = ((0, 0, 0), (51, 221, 255), (250, 50, 83))
+    samples = []
+    cache = scratch / "me_tiny/v1"  # what it would else download
+    for path in photos(cache):
+        ids = truth(path.stem)
+        Image.fromarray(ids.astype(np.int32) + 1).save(cache / f"{path.stem}_label_ground-truth.png")
+        objects = [{"id": int(i) + 1, "category_id": int(i) + 1} for i in np.unique(ids)]
+        label = {"label_status": "LABELED", "attributes": {
+            "annotations": objects, "segmentation_bitmap": {"url": "https://localhost/x.png"}}}  # fmt: skip
+        samples.append({
+            "uuid": path.stem, "name": path.name, "metadata": {}, "attributes": {"image": {"url": f"s/{path.name}"}},
+            "labels": {"ground-truth": label if path.stem in SHAPES else None},
+        })  # fmt: skip
+    (cache / f"{BARE}_label_ground-truth.png").unlink()
+    categories = [
+        {"id": i + 1, "name": name, "color": colours[i], "has_instances": i == 2} for i, name in enumerate(CLASSES)
+    ]
+    release = scratch / "release.json"
+    release.write_text(json.dumps({"name": "v1", "dataset": {
+        "owner": "me", "name": "tiny", "task_type": "segmentation-bitmap", "samples": samples,
+        "labelsets": [{"name": "ground-truth"}],
+        "task_attributes": {"format_version": "0.1", "categories": categories},
+    }}))  # fmt: skip
+    data = SegmentsDataset(str(release), segments_dir=str(scratch))
+    for layout in ("coco-instance", "semantic"):
+        folder = empty(f"segments_ai-{layout}")
+        photos(folder)
+        export_dataset(data, str(folder), layout)
+
+
+TOOLS = {
+    "datumaro": datumaro, "labelme": labelme, "supervision": supervision, "label_studio": label_studio,
+    "ultralytics": ultralytics, "segments_ai": segments_ai,
+}  # fmt: skip
 
 if __name__ == "__main__":
     for tool in sys.argv[1:]:
