@@ -159,5 +159,5 @@ def test_export_goes_all_the_way_to_predictions(name, tmp_path):
     prevmatch("prepare", "custom", "--data_dir", EXPORTS / name, "--output_dir", tmp_path / "prepared")
     prevmatch("train", "--data_dir", tmp_path / "prepared", "--output_dir", tmp_path / "run", *TINY.split())
     prevmatch("predict", tmp_path / "run", EXPORTS / name, "--output_dir", tmp_path / "maps")
-    predicted = tmp_path / f"maps/ids/images/{BARE}.png"
+    (predicted,) = (tmp_path / "maps/ids").rglob(f"{BARE}.png")
     assert np.asarray(Image.open(predicted)).shape == truth(BARE).shape
