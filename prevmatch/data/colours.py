@@ -1,6 +1,7 @@
 """Masks painted in colours: which colour is which class."""
 
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,26 @@ def named_palette(colours: np.ndarray) -> str | None:
 
 
 def find_colour_list(folder: Path) -> Path | None:
-    """The file in a folder that names the classes' colours, or None: one of the usual names, or a CSV with titles."""
+    """The file in a folder that names the classes' colours, or None: one of the usual names, or a CSV with titles.
+
+    A CSV whose ids are not 0, 1, 2, … says how masks of ids are read, and is left to that.
+    """
     usual = next((folder / name for name in COLOUR_LISTS if (folder / name).is_file()), None)
-    return usual or next((path for path in sorted(folder.glob("*.csv")) if columns_titled(path, TITLES)), None)
+    return usual or next((path for path in sorted(folder.glob("*.csv")) if _is_colour_table(path)), None)
+
+
+def _is_colour_table(path: Path) -> bool:
+    columns = columns_titled(path, TITLES)
+    rows = read_rows(path, what="list of colours")[1:] if columns else []
+    others = [values for i, values in enumerate(zip_longest(*rows, fillvalue="")) if i not in columns]
+    ids = [values for values in others if all(value.isdecimal() for value in values)]
+    return bool(rows) and all([int(value) for value in values] == list(range(len(rows))) for values in ids)
 
 
 def read_colours(path: Path) -> dict[str, RGB]:
     """Class names and colours from lines of `name: r, g, b`, or of `r g b name` as in CamVid's label_colors.txt.
 
     CVAT's labelmap.txt (`name:r,g,b:parts:actions`) is one, and so are tables of JSON and CSV.
-
     Raises DataError naming the line that is none.
     """
     classes: dict[str, RGB] = {}
@@ -75,7 +86,8 @@ def _as_lines(path: Path) -> list[str]:
         return [f"{match[4]}: {','.join(match.group(1, 2, 3))}" if match else line for line, match in turned]
     if columns := columns_titled(path, TITLES):
         rows = read_rows(path, what="list of colours")[1:]
-        return [f"{cells[0]}: {','.join(cells[1:])}" for row in rows if (cells := [row[i] for i in columns])]
+        cells = [[row[i] if i < len(row) else "" for i in columns] for row in rows]
+        return [f"{name}: {','.join(colour)}" for name, *colour in cells]
     rows = [re.split(r"\s*[,;\t]\s*", line.strip()) for line in read_text(path, what="list of colours").splitlines()]
     return [f"{row[0]}: {','.join(row[1:4])}" for i, row in enumerate(rows) if i or row[-1].isdecimal()]
 

@@ -48,9 +48,9 @@ def with_photos(folder, pattern):
         put(photo(50 + number), folder / pattern.format(number))
 
 
-def with_list(folder, text, values):
+def with_list(folder, text, values, name="classes.txt"):
     made(folder, values=values)
-    (folder / "classes.txt").write_text(text)
+    (folder / name).write_text(text)
 
 
 def apart(folder):
@@ -129,6 +129,9 @@ READ = {  # labelled, unlabelled, validated, classes
     "colours after ids": (
         lambda d: coloured(d, "classes.csv", "id;label;R;G;B\n0;road;0;0;0\n1;car;250;50;83\n2;tree;51;221;255\n"),
         3, 2, 1, NAMED),
+    "colours beside ids from 1, masks of ids": (lambda d: with_list(
+        d, "id,name,r,g,b\n1,road,0,0,0\n2,car,250,50,83\n3,tree,51,221,255\n", (1, 2, 3), "classes.csv"),
+        3, 2, 1, NAMED),
     "colours before names": (
         lambda d: coloured(d, "label_colors.txt", "0 0 0\t\troad\n250 50 83\tcar\n51 221 255\ttree\n"),
         3, 2, 1, NAMED),
@@ -205,6 +208,9 @@ SAID = {
         lambda d: with_list(d, "0: a\n5: b", (0, 1, 5)), "value 1, but the list of classes names 0, 5"),
     "an empty mask": (emptied, "masks/p1.png .*cannot be read as an image"),
     "a zip of photos": (zip_of_photos, "has 1 images but lacks images/ and masks/"),
+    "a colour that is cut short": (
+        lambda d: coloured(d, "colours.csv", "name,r,g,b\nroad,0,0,0\ncar,250\n"),
+        r"'car: 250,,' is not `name: r, g, b`"),
     "masks as arrays": (arrays, r"masks has 4 masks as arrays, p0\.npy for one; save them as PNG of class ids"),
     "some masks as arrays": (lambda d: arrays(d, 2), r"masks has 2 masks as arrays, p2\.npy for one"),
     "several zips": (two_zips, "has 2 zip files; unpack them"),
