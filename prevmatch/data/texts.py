@@ -48,8 +48,10 @@ def read_rows(path: Path, *, what: str = "table") -> list[list[str]]:
 def columns_titled(path: Path, titles: Sequence[Collection[str]]) -> list[int]:
     """Where the columns of such a table stand that have one of the `titles` each; empty if one is not there.
 
-    Only the first line is read, and nothing raised for what is no such table.
+    Only the first line is read, and nothing raised for what is no such table; a pipe is not waited for.
     """
+    if not path.is_file():
+        return []
     with path.open("rb") as file:
         first = file.readline(4096).decode("utf-8-sig", errors="replace")
     cells = [cell.strip("\"' \r\n").lower() for cell in re.split(r"[,;\t]", first)]

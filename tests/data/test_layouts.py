@@ -1,14 +1,18 @@
 """Every tool's export, and folders as people name them: read to the same pixels, or refused by name."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import exports
 from data.raw_layouts import photo
 from prevmatch.config import DataConfig
 from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.layouts import find
 from prevmatch.data.reading import read_pair
 from prevmatch.errors import DataError
 
@@ -206,3 +210,18 @@ def test_defects_of_mvtec_are_trained_on_when_asked_for(tmp_path):
     data = load(tmp_path, train_parts=("test",), val_share=0.3)
     assert data.source.class_names == ("background", "foreground")
     assert len(data.labelled) + len(data.val) == 6
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "annotations.xml", "other.xml"])
+def test_a_pipe_with_the_name_of_a_table_or_of_annotations_is_not_waited_for(tmp_path, name):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "images/a.png")
+    os.mkfifo(tmp_path / name)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a reader waits for the pipe"))
+    signal.alarm(20)
+    try:
+        with pytest.raises(DataError, match="has 1 images but lacks masks/"):
+            find(tmp_path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -94,7 +94,10 @@ def read(folder: Path) -> Found | None:
 
 
 def _is_cvat(path: Path) -> bool:
-    return path.name == "annotations.xml" or b"<annotations>" in path.read_bytes()[:200]
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    with path.open("rb") as file:
+        return path.name == "annotations.xml" or b"<annotations>" in file.read(200)
 
 
 def _outline(shape: ElementTree.Element, size: tuple[int, int], path: Path) -> Outline | None:
