@@ -19,6 +19,8 @@ READERS: tuple[Callable[[Path], Found | None], ...] = (
     beside.read,
 )  # fmt: skip
 """Asked in this order: masks that are there go before outlines."""
+BOX = re.compile(rb"\s*\d+( [\d.e+-]+){4}\s")
+"""How a text of YOLO begins that has boxes."""
 HELP = (
     "put all photos into images/ and, for some of them, masks of the same name into masks/; or export from labelme "
     "(its JSON files, or VOC), CVAT (`Segmentation mask`, images included), Roboflow, Label Studio, as COCO JSON or "
@@ -38,10 +40,11 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         raise DataError(f"data_dir {folder} does not exist; {HELP}")
     if mask_path is not None:
         return patterned.read(folder, mask_path)
-    inside = opened = folder
+    inside = opened = shown = folder
     for _ in range(6):
         if len(zips := _zips(inside)) == 1 and not walk(inside).files:
-            inside = opened = _unpacked(zips[0])
+            inside, shown = _unpacked(zips[0]), zips[0]
+            opened = inside
             continue
         for read in READERS:
             if found := read(inside):
@@ -51,7 +54,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         if len(below) != 1:
             break
         inside = below[0]
-    raise DataError(_refusal(opened))
+    raise DataError(_refusal(opened, shown))
 
 
 def _zips(folder: Path) -> list[Path]:
@@ -73,47 +76,53 @@ def _unpacked(path: Path) -> Path:
     return place
 
 
-def _refusal(folder: Path) -> str:
-    """What a folder looks like that no reader understands, and what to do."""
+def _refusal(folder: Path, shown: Path) -> str:
+    """What a folder looks like that no reader understands, and what to do; the user knows it as `shown`."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     suffixes = {"".join(path.suffixes[-2:]).lower() for path in files} | {path.suffix.lower() for path in files}
     if "meta.json" in names and any(path.parent.name == "ann" for path in files):
-        return f"{folder} is a Supervisely project; export it as COCO or as masks and name that folder"
+        return f"{shown} is a Supervisely project; export it as COCO or as masks and name that folder"
     if any(re.match(r"task-\d+-annotation-\d+-by-", name) for name in names):
         return (
-            f"{folder} has brush masks of Label Studio, one file for each label and task, which do not say which "
+            f"{shown} has brush masks of Label Studio, one file for each label and task, which do not say which "
             "photo they belong to; export as JSON or COCO and put the images beside it"
         )
     if told := next(filter(None, (_of_json(path) for path in files if path.suffix == ".json")), None):
-        return f"{folder} {told}"
+        return f"{shown} {told}"
     if {".nii", ".nii.gz", ".dcm", ".nrrd", ".mhd"} & suffixes:
-        return f"{folder} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
+        return f"{shown} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
     if ".tfrecord" in suffixes or ".mat" in suffixes or ".npy" in suffixes or ".npz" in suffixes:
-        return f"{folder} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
+        return f"{shown} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
     images = {path.with_suffix("") for path in walk(folder).files}
     texts = [path for path in files if path.suffix == ".txt"]
-    if any(path.with_suffix("") in images or path.parent.name == "labelTxt" for path in texts):
+    beside = (path for path in texts if path.with_suffix("") in images)
+    if any(path.parent.name == "labelTxt" for path in texts) or any(map(_starts_with_a_box, beside)):
         return (
-            f"{folder} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; "
+            f"{shown} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; "
             "export polygons (YOLO segmentation: images in images/, texts in labels/)"
         )
     if any(path.suffix == ".xml" and b"<pt>" in path.read_bytes() for path in files):
-        return f"{folder} has polygons in the XML of LabelMe 3.0; export as `CVAT for images 1.1` or COCO"
+        return f"{shown} has polygons in the XML of LabelMe 3.0; export as `CVAT for images 1.1` or COCO"
     if ".xml" in suffixes:
         return (
-            f"{folder} has XML files, as of boxes in Pascal VOC's form, which say too little for segmentation; export "
+            f"{shown} has XML files, as of boxes in Pascal VOC's form, which say too little for segmentation; export "
             "polygons or masks"
         )
     if any(folder.glob("SegmentationClass*/*.png")):
-        return f"{folder} has masks but no JPEGImages; export again with the images included"
+        return f"{shown} has masks but no JPEGImages; export again with the images included"
     photos = len(walk(folder).files)
     if not photos and (zips := _zips(folder)):
-        return f"{folder} has {len(zips)} zip files; unpack them, photos into images/ and masks into masks/"
+        return f"{shown} has {len(zips)} zip files; unpack them, photos into images/ and masks into masks/"
     if not photos:
-        return f"{folder} holds no images; {HELP}"
+        return f"{shown} holds no images; {HELP}"
     missing = [f"{name}/" for name in ("images", "masks") if not (folder / name).is_dir()] or ["masks"]
-    return f"{folder} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
+    return f"{shown} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
+
+
+def _starts_with_a_box(path: Path) -> bool:
+    with path.open("rb") as file:
+        return BOX.match(file.read(200)) is not None
 
 
 def _of_json(path: Path) -> str | None:

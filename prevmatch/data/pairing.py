@@ -58,7 +58,10 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
 
 
 def before_upload(name: str) -> str:
-    """The name, in small letters, of a file before Label Studio put `1a2b3c4d-` before it."""
+    """The name, in small letters, of a file before Label Studio put `1a2b3c4d-` before it.
+
+    To be asked of what names a photo, not of the photo: a date (`20240101-`) looks alike, and two days would be one.
+    """
     return re.sub(r"^[0-9a-f]{8}-", "", name).casefold()
 
 

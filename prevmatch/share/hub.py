@@ -15,9 +15,9 @@ from prevmatch.errors import CheckpointError, ConfigError
 from prevmatch.models.encoder import weights_source
 from prevmatch.models.saved import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from prevmatch.share.curves import draw_curves
+from prevmatch.share.pages import TEMPLATES
 from prevmatch.share.report_page import Run, class_names, facts, read_json, read_run
 
-TEMPLATES = Path(__file__).parent / "templates"
 CURVES = {"miou": "mIoU over the epochs", "class_iou": "IoU of each class over the epochs", "loss": "loss terms",
           "mask_ratio": "share of pixels whose pseudo-label counts"}  # fmt: skip
 PUBLIC_DATA = ("pascal", "cityscapes", "coco", "ade20k", "camvid")

@@ -7,8 +7,8 @@ from huggingface_hub import SpaceCardData
 import prevmatch
 from prevmatch.errors import ConfigError
 from prevmatch.ownership import OwnFiles
+from prevmatch.share.pages import TEMPLATES
 
-TEMPLATES = Path(__file__).parent / "templates"
 GRADIO = "6.31.0"
 """The version that app.py was tried with."""
 

@@ -207,7 +207,7 @@ SAID = {
     "a value that is not listed": (
         lambda d: with_list(d, "0: a\n5: b", (0, 1, 5)), "value 1, but the list of classes names 0, 5"),
     "an empty mask": (emptied, "masks/p1.png .*cannot be read as an image"),
-    "a zip of photos": (zip_of_photos, "has 1 images but lacks images/ and masks/"),
+    "a zip of photos": (zip_of_photos, r"/all\.zip has 1 images but lacks images/ and masks/"),
     "a colour that is cut short": (
         lambda d: coloured(d, "colours.csv", "name,r,g,b\nroad,0,0,0\ncar,250\n"),
         r"'car: 250,,' is not `name: r, g, b`"),

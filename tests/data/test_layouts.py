@@ -130,6 +130,12 @@ def coco_boxes(folder):
     exports.write(folder / "annotations.json", exports.coco_content(range(6), outline=False))
 
 
+def captions(folder):
+    exports.photos(folder)
+    for i in range(3):
+        exports.write(folder / f"p{i}.txt", "a car on a road")
+
+
 def yolo_boxes(folder):
     exports.photos(folder / "images")
     exports.write(folder / "labels/p0.txt", "0 0.5 0.5 0.2 0.2\n")
@@ -166,6 +172,7 @@ REFUSED = {
     "boxes of VOC": (boxes_of_voc, "as of boxes in Pascal VOC's form"),
     "COCO boxes": (coco_boxes, "has boxes without outlines only"),
     "YOLO boxes": (yolo_boxes, "has boxes without outlines only"),
+    "captions": (captions, "has 6 images but lacks images/ and masks/"),
     "volumes": (volumes, "has medical volumes"),
     "two COCO files": (two_coco, "has 2 COCO files, annotations.json and more.json"),
     "a broken YOLO line": (broken_yolo, "p0.txt, line 1: .* is not a class and the corners"),
@@ -198,6 +205,26 @@ def test_the_smaller_object_of_yolo_is_in_front_whatever_the_order(tmp_path):
     data = load(tmp_path)
     row = np.asarray(read_pair(data.labelled[0], data.source)[1])[0]
     assert row.tolist() == [0] * 5 + [2] * 5 + [1] * 10 + [2] * 15 + [0] * 5
+
+
+def test_a_date_before_a_name_is_not_taken_for_what_an_upload_adds(tmp_path):
+    for tool in ("yolo", "coco"):
+        for day in (2, 3, 4):
+            photo(tmp_path / f"{tool}/images/2024010{day}-cam.jpg", exports.SIZE, seed=day)
+    labelled = ("20240101-cam", "20240103-cam", "20240104-cam")  # of the first the photo is gone
+    for name in labelled:
+        exports.write(tmp_path / f"yolo/labels/{name}.txt", exports.yolo_line(0, exports.CAR))
+    exports.write(tmp_path / "yolo/classes.txt", "car")
+    corners = [10, 5, 20, 5, 20, 25, 10, 25]
+    exports.write(tmp_path / "coco/annotations.json", {
+        "images": [
+            {"id": i, "file_name": f"{name}.jpg", "width": 40, "height": 30} for i, name in enumerate(labelled)
+        ],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "segmentation": [corners]} for i in range(3)],
+        "categories": [{"id": 1, "name": "car"}],
+    })  # fmt: skip
+    for tool in ("yolo", "coco"):
+        assert [name[-12:] for name in load(tmp_path / tool).unlabelled["id"]] == ["20240102-cam"]
 
 
 def test_defects_of_mvtec_are_trained_on_when_asked_for(tmp_path):

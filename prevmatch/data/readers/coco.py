@@ -110,7 +110,7 @@ def _match(entry: str, beside: str, paths: dict[str, str], shared: Counter[str])
     same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name.casefold()]
     if not same:
         name = _uploaded(entry)
-        same = [path for key, path in paths.items() if before_upload(key.rpartition("/")[2]) == name]
+        same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name]
     return same[0] if shared[name] == len(same) == 1 else None
 
 

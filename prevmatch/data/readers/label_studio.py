@@ -44,12 +44,12 @@ def read(folder: Path) -> Found | None:
     images = named(folder, walked.files)
     drawn: dict[str, tuple[tuple[int, int], list[tuple[str, Outline, bool]]]] = {}
     missing = []
-    ends = Counter(before_upload(image.name) for image in images.values())
+    ends = Counter(image.name.casefold() for image in images.values())
     for task in tasks:
         address = next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}$", str(v))), "")
         name = address.replace("\\", "/").replace("?d=", "/").rpartition("/")[2]
         same = [key for key, image in images.items() if image.name == name]
-        same = same or [key for key, image in images.items() if before_upload(image.name) == before_upload(name)]
+        same = same or [key for key, image in images.items() if image.name.casefold() == before_upload(name)]
         if len(same) > 1 or (ends[before_upload(name)] > 1 and not same):
             raise DataError(f"{path}: several images could be {name!r} of a task: {same}; keep one")
         if not same:

@@ -78,7 +78,7 @@ def _texts(images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
     for text in sorted(there - set(texts.values())):
         uploaded[text.parent, before_upload(text.stem)].append(text)
     for path in wanted.keys() - texts.keys():
-        same = uploaded[wanted[path].parent, before_upload(path.stem)]
+        same = uploaded[wanted[path].parent, path.stem.casefold()]
         if len(same) > 1:
             raise DataError(f"{path} has {len(same)} texts, {same[0].name} and {same[1].name} for two; keep one")
         if same:
