@@ -62,9 +62,9 @@ def _labelled(run: Path, folds: int) -> float:
 
 
 def _content(found: list[Interval], sizes: list[float], promised: Interval) -> dict[str, Any]:
-    lines = [f"learned from {size:g} masks: {iou.rounded}" for size, iou in zip(sizes, found, strict=True)]
+    lines = [f"learned from {round(size, 1):g} masks: {iou.rounded}" for size, iou in zip(sizes, found, strict=True)]
     double = f"{promised.value:.0f} [{promised.low:.0f}, {promised.high:.0f}]"
-    lines.append(f"from {2 * sizes[-1]:g}, if it goes on like this: {double}")
+    lines.append(f"from {round(2 * sizes[-1], 1):g}, if it goes on like this: {double}")
     return {
         "points": [{"learned_from": size} | iou.to_json() for size, iou in zip(sizes, found, strict=True)],
         "double": {"learned_from": 2 * sizes[-1]} | promised.to_json() | {"told": lines[-1]},

@@ -8,10 +8,10 @@ import pytest
 from conftest import TINY
 
 from prevmatch.errors import DataError
-from prevmatch.intervals import pooled_miou
+from prevmatch.intervals import Interval, pooled_miou
 from prevmatch.run.validation import Validation, file_of, write_validation
 from prevmatch.studies import curve as module
-from prevmatch.studies.curve import curve
+from prevmatch.studies.curve import _content, curve
 
 MASKS = 15
 BASE = dataclasses.replace(TINY, dataset="custom", folds=3, fold=0)
@@ -76,3 +76,11 @@ def test_too_few_masks_and_a_single_split_give_no_curve(run, monkeypatch):
     (run / "config.json").write_text(json.dumps(config.to_json()))
     with pytest.raises(DataError, match=r"has no folds, without which a curve is luck; train with --folds 5 first"):
         curve(run)
+
+
+def test_masks_that_folds_learned_from_are_told_to_a_tenth():
+    score = Interval(value=40.0, low=35.0, high=45.0, masks=20)
+    told = _content([score, score], [20 / 6, 20 * 2 / 3], score)["told"]
+    assert told[0].startswith("learned from 3.3 masks: ")
+    assert told[1].startswith("learned from 13.3 masks: ")
+    assert told[2].startswith("from 26.7, if ")
