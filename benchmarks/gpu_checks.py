@@ -66,7 +66,7 @@ def student_of(config: TrainConfig, accelerator: Accelerator, *, members: int = 
     The classifier is enlarged, so that a network that has learned nothing is sure of some pixels and unsure of others.
     """
     torch.manual_seed(0)
-    source = SimpleNamespace(num_classes=CLASSES, class_names=(), palette=())
+    source = SimpleNamespace(num_classes=CLASSES, class_names=(), palette=(), bits=None)
     data = cast(Any, SimpleNamespace(source=source, epoch_rows=range(100)))
     student = build_student(config, method_of(config), data, accelerator)
     generator = torch.Generator().manual_seed(1)

@@ -158,22 +158,25 @@ import torch
 from accelerate import PartialState
 if sys.argv[2] == "gloo":
     PartialState(cpu=not torch.cuda.is_available(), backend="gloo")
+    barrier = torch.distributed.barrier  # Accelerate names a device for each process; here they share one
+    torch.distributed.barrier = lambda *_, **__: barrier()
+torch.use_deterministic_algorithms(True, warn_only=True)
+torch.backends.cudnn.deterministic = True
 from accelerate.state import AcceleratorState
 from prevmatch.config import TrainConfig
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.sources import TrainingData
 from prevmatch.loop import train
 import prevmatch.students as students, json
-build = students.build_network
 import prevmatch.loop as loop
 def told(config, method, data, accelerator):
-    student = students.build_student(config, method, data, accelerator)
+    built = students.build_students(config, method, data, accelerator)
     if accelerator.is_main_process:
-        norms = {type(m).__name__ for m in student.network.modules() if "Norm" in type(m).__name__}
-        print("WRAPPED", type(student.prepared).__name__, accelerator.num_processes, accelerator.device,
+        norms = {type(m).__name__ for m in built[0].network.modules() if "Norm" in type(m).__name__}
+        print("WRAPPED", type(built[0].prepared).__name__, accelerator.num_processes, accelerator.device,
               torch.distributed.get_backend(), ",".join(sorted(norms)), flush=True)
-    return student
-loop.build_student = told
+    return built
+loop.build_students = told
 train(TrainConfig.from_json(json.loads(Path(sys.argv[1]).read_text())))
 """
 
@@ -184,7 +187,8 @@ def check_ddp(options: argparse.Namespace) -> Iterator[Line]:
         folder = Path(name)
         # Without dropout and previous models two processes see what one with twice the batch sees.
         plain = shapes_run(folder / "plain", small=options.small, method="fixmatch", epochs=2, eval_every=2)
-        run(plain)
+        with deterministic(True):
+            run(plain)
         expected = losses_of(plain.output_dir)
         for what, processes, backend in (
             ("one process, " + ("nccl" if GPU else "gloo"), 1, "nccl" if GPU else "gloo"),
