@@ -111,6 +111,9 @@ def build_student(
     score_average = (config.score or method.score) == "ema"
     asked = score_average or not {teacher, temporary}.isdisjoint(method.guides)
     frozen = build_frozen(network, config, accelerator)
+    if together:
+        for module in (network, frozen.skeleton):
+            restate(module, together[0].network, network)
     device = accelerator.device
     network.to(device)
     idle = method.ema_idle_epochs * steps_of(config, data, accelerator.num_processes) // max(1, config.epochs)
@@ -133,6 +136,20 @@ def build_student(
         exact=frozen if frozen.dtype == torch.float32 else Frozen(network, side=config.crop_size),
         scored=average.network if average is not None and score_average else network,
     )
+
+
+def restate(module: nn.Module, first: Segmenter, own: Segmenter) -> None:
+    """Let a student's network, in whatever form, take images that are normalised for the first student.
+
+    Only here: as a model it has its own encoder's statistics, like any other.
+    """
+
+    def by_its_own_statistics(_: nn.Module, given: tuple) -> tuple:
+        images, *rest = given
+        return (images * first.pixel_std + first.pixel_mean - own.pixel_mean) / own.pixel_std, *rest
+
+    if (first.config.mean, first.config.std) != (own.config.mean, own.config.std):
+        module.register_forward_pre_hook(by_its_own_statistics)
 
 
 def named(students: Sequence[Student], kind: str) -> Iterator[tuple[str, Any]]:

@@ -49,8 +49,8 @@ class Outside(Guide):
         self.weight = self.first * (1 - state.epoch / self.epochs)
 
     def label(self, images: Tensor) -> Tensor:
-        """The module's scores; images are normalised for the student, it gets them as they were."""
-        network = self.versions.network
+        """The module's scores; images are normalised for the first student, it gets them as they were."""
+        network = (*self.versions.students, self.versions)[0].network
         with torch.no_grad(), self.versions.frozen.context():
             return self.scores(255 * (images * network.pixel_std + network.pixel_mean))
 

@@ -8,7 +8,7 @@ from prevmatch.config import TrainConfig, full_name
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.methods import Method
-from prevmatch.models.encoder import encoder_statistics, patch_size
+from prevmatch.models.encoder import patch_size
 from prevmatch.models.vit import FEWEST, nearest_multiple
 
 EPOCHS, JOINS = 50, 25
@@ -123,18 +123,12 @@ def fitted_crop(side: float, patch: int) -> int:
 
 
 def require_unlike(encoders: Sequence[str]) -> None:
-    """Raise ConfigError if two students have one encoder, or their encoders expect images of other statistics."""
-    first, *others = encoders
-    for place, encoder in enumerate(others, start=1):
+    """Raise ConfigError if two students have one encoder."""
+    for place, encoder in enumerate(encoders):
         if encoder in encoders[:place]:
             raise ConfigError(
                 f"encoder {encoder!r} is named twice, but students of co_training differ; use --method cps for two of "
                 "one kind, or name another"
-            )
-        if encoder_statistics(encoder) != encoder_statistics(first):
-            raise ConfigError(
-                f"encoder {encoder!r} expects images of another mean and spread than {first!r}, but all students see "
-                "the same; choose another"
             )
 
 
