@@ -64,13 +64,14 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     require_unlabelled(method, data)
     students = build_students(config, method, data, accelerator)
     loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
+    batches = config.epochs * len(loader)  # now: it gets shorter by what a resumed run skips
     total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
     watch = Watch([student.network for student in students], accelerator, active=config.nonfinite == "skip")
     set_seed(config.seed, device_specific=True)  # equal weights everywhere so far; from here on other dropout
 
     with (
         open_output_dir(config, data, accelerator),
-        Logbook(accelerator, config, batches=config.epochs * len(loader), names=names_of(loader, sampler)) as logbook,
+        Logbook(accelerator, config, batches=batches, names=names_of(loader, sampler)) as logbook,
         Keeper(config, data, accelerator, students, logbook) as keeper,
         StopRequest(accelerator, config.max_hours) as stop,
     ):
@@ -110,7 +111,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
                 logbook.epoch(state, facts_of(students, state.epoch - 1))
                 keeper.save(state)
             draw_panel(state, students[0], data=data, config=config, accelerator=accelerator)
-        result = report(state, config, data, accelerator, iterations=config.epochs * len(loader))
+        result = report(state, config, data, accelerator, iterations=batches)
     return close(result, config, accelerator)
 
 

@@ -73,6 +73,21 @@ def test_run_writes_everything_a_reader_needs(tiny_config, tiny_data):
         assert Segmenter.from_pretrained(model).config.class_names == tiny_data.source.class_names
 
 
+def test_run_that_died_after_its_last_step_goes_on_and_counts_all_of_its_steps(tiny_config, tiny_data, monkeypatch):
+    def dies(*_):
+        raise RuntimeError("died")
+
+    config = dataclasses.replace(tiny_config, epochs=1, checkpointing_steps=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("prevmatch.loop.score", dies)
+        with pytest.raises(RuntimeError, match="died"):
+            train(config, tiny_data)
+    assert (config.output_dir / "checkpoints" / "step_00000003").is_dir()
+    result = train(dataclasses.replace(config, resume=True), tiny_data)
+    told = json.loads((config.output_dir / "result.json").read_text())
+    assert result.seconds_per_iteration == pytest.approx(told["seconds"] / 3)
+
+
 def test_saved_model_scores_what_the_run_reports(tiny_config, tiny_data):
     from prevmatch.data.reading import read_pair
     from prevmatch.metrics import confusion_matrix, iou

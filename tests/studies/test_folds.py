@@ -145,18 +145,21 @@ def test_fold_that_was_stopped_goes_on_bit_by_bit_and_the_final_model_waits_for_
 
 
 KILLED = """
-import json, os, signal
+import json, os, signal, time
 from pathlib import Path
 import prevmatch.loop
 from prevmatch.config import TrainConfig
 from prevmatch.studies.study import study
 
-real, calls, killed = prevmatch.loop.step, [], Path({mark!r})
+real, calls, killed, checkpoint = prevmatch.loop.step, [], Path({mark!r}), Path({checkpoint!r})
 
 def deadly(*args, **kwargs):
     calls.append(None)
     if len(calls) == 8 and not killed.exists():  # the second fold's last step, four steps after its beginning
         killed.touch()
+        end = time.monotonic() + 60
+        while not checkpoint.is_dir() and time.monotonic() < end:  # it is written beside training
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
 
@@ -171,7 +174,12 @@ def test_study_killed_within_a_fold_comes_to_the_same_numbers_bit_by_bit(studied
     again = dataclasses.replace(config, output_dir=run, twin=False, resume=True)
     (tmp_path / "settings.json").write_text(json.dumps(again.to_json()))
     script = tmp_path / "script.py"
-    script.write_text(KILLED.format(mark=str(tmp_path / "killed"), settings=str(tmp_path / "settings.json")))
+    checkpoint = run / "fold_2/checkpoints/step_00000002"
+    script.write_text(
+        KILLED.format(
+            mark=str(tmp_path / "killed"), checkpoint=str(checkpoint), settings=str(tmp_path / "settings.json")
+        )
+    )
     assert warm.start(script, output=tmp_path / "log").wait(timeout=240) == -signal.SIGKILL
     assert not (run / "fold_2" / "result.json").exists()
     assert warm.start(script, output=tmp_path / "log").wait(timeout=240) == 0
