@@ -162,13 +162,10 @@ if sys.argv[2] == "gloo":
     torch.distributed.barrier = lambda *_, **__: barrier()
 torch.use_deterministic_algorithms(True, warn_only=True)
 torch.backends.cudnn.deterministic = True
-from accelerate.state import AcceleratorState
-from prevmatch.config import TrainConfig
-from prevmatch.data.from_settings import load_training_data
-from prevmatch.data.sources import TrainingData
-from prevmatch.loop import train
-import prevmatch.students as students, json
+import json
 import prevmatch.loop as loop
+import prevmatch.students as students
+from prevmatch.config import TrainConfig
 def told(config, method, data, accelerator):
     built = students.build_students(config, method, data, accelerator)
     if accelerator.is_main_process:
@@ -177,7 +174,7 @@ def told(config, method, data, accelerator):
               torch.distributed.get_backend(), ",".join(sorted(norms)), flush=True)
     return built
 loop.build_students = told
-train(TrainConfig.from_json(json.loads(Path(sys.argv[1]).read_text())))
+loop.train(TrainConfig.from_json(json.loads(Path(sys.argv[1]).read_text())))
 """
 
 
