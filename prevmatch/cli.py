@@ -1,5 +1,6 @@
 """Command line: what the recipes and the `prevmatch` command share. Heavy imports wait until they are needed."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -87,10 +88,17 @@ def _train_and_tell(config: TrainConfig) -> None:
 def or_exit(command: Callable[[], Value]) -> Value:
     """Run a command; an error raised on purpose, or by the file system, becomes one line and its exit status.
 
-    That is 75 for a run that was stopped and can be resumed, 130 after Ctrl-C twice, 1 for everything else.
+    That is 75 for a run that was stopped and can be resumed, 130 after Ctrl-C twice, 1 for everything else, 141 without
+    a line where whoever read the output, as `head`, has ended.
     """
     try:
-        return command()
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()  # while its failure can be caught
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        sys.exit(141)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)

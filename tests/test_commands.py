@@ -1,6 +1,8 @@
 """The commands as a user types them: raw folder → prepare → training → evaluate → table cell."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import warm
@@ -137,3 +139,13 @@ def test_mistakes_are_one_line(tmp_path):
     assert not (tmp_path / "x").exists()
     assert "does not exist" in fails("convert", tmp_path / "no.pth", "--output_dir", tmp_path / "x")
     assert "is no run's output folder; name the data with --dataset" in fails("evaluate", tmp_path)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["check", "--help"]])
+def test_reader_that_ends_early_ends_the_command_without_a_word(words):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prevmatch.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141

@@ -1,5 +1,6 @@
 """What a reader finds in a folder; all readers end in the same rows."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ def named(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
     """Image files by their paths below `folder`, without suffix where that tells them apart."""
     files = list(files)
     bare = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
-    twice = {name for name in bare if bare.count(name) > 1} if len(set(bare)) < len(bare) else set()
+    twice = {name for name, count in Counter(bare).items() if count > 1}
     return {
         path.relative_to(folder).as_posix() if name in twice else name: path
         for name, path in zip(bare, files, strict=True)

@@ -49,6 +49,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         for read in READERS:
             if found := read(inside):
                 found.notes[:0] = [f"read from {inside}"] if inside != folder else []
+                found.notes += [] if read is listed.read else listed.passed_over(inside)
                 return found
         below = [path for path in sorted(inside.iterdir()) if path.is_dir() and not is_no_data(path.name)]
         if len(below) != 1:

@@ -38,6 +38,11 @@ def as_begun(config: TrainConfig, accelerator: Accelerator) -> TrainConfig:
     if not (config.epochs or config.steps or config.hours):
         open_ones += ["epochs"] + ["epoch_images"] * (not config.epoch_images)
     kept: dict[str, Any] = {name: earlier[name] for name in open_ones if name in earlier}
+    size, parts = (earlier.get(name, 0) for name in ("batch_size", "gradient_accumulation_steps"))
+    if size < config.batch_size and size * parts == config.batch_size * config.gradient_accumulation_steps:
+        # What `smaller_batches_if_needed` had made of it.
+        kept |= {"batch_size": size, "gradient_accumulation_steps": parts}
+        accelerator.print(f"goes on as it began, with --batch_size {size} --gradient_accumulation_steps {parts}")
     return dataclasses.replace(config, **kept)
 
 

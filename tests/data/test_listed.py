@@ -31,6 +31,7 @@ def load(folder):
         ("all.tsv", "id\tImage_Path\tLabel_Path\n" + rows(range(4), "{0}\tframes/p{0}.jpg\ttruth/m10{0}.png")),
         ("pairs.csv", '"mask";"image"\n' + rows(range(4), "truth\\m10{0}.png;frames\\p{0}.jpg")),
         ("pairs.csv", "image,mask\n" + rows(range(4)) + "frames/p4.jpg,\n"),
+        ("pairs.csv", "image,mask\n" + rows(range(4), "p{0}.jpg,m10{0}.png")),
     ],
 )
 def test_table_pairs_photos_and_masks_of_other_names(tmp_path, name, text):
@@ -64,6 +65,14 @@ def test_table_of_something_else_is_passed_over(tmp_path):
     assert "layout: images/ and masks/" in load(tmp_path).source.notes
 
 
+def test_table_whose_masks_are_elsewhere_is_told(tmp_path):
+    exports.plain(tmp_path)
+    (tmp_path / "train.csv").write_text("image,mask\np0.jpg,/home/me/truth/m0.png\n")
+    notes = load(tmp_path).source.notes
+    assert "layout: images/ and masks/" in notes
+    assert any(note.startswith("train.csv pairs photos and masks but none of these masks is there") for note in notes)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -78,3 +87,8 @@ def test_lines_that_cannot_be_are_refused(tmp_path, more, message):
     with pytest.raises(DataError, match=message) as caught:
         load(made(tmp_path, "image,mask\n" + rows(range(3)) + more))
     assert "\n" not in str(caught.value)
+
+
+def test_first_line_whose_mask_is_missing_is_refused_as_any_other(tmp_path):
+    with pytest.raises(DataError, match=r"pairs\.csv lists .*truth/m99\.png, which is no image there"):
+        load(made(tmp_path, "image,mask\nframes/p4.jpg,truth/m99.png\n" + rows(range(3))))

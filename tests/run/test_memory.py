@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -47,6 +48,18 @@ def test_once_it_begins_anew_in_smaller_batches_with_as_many_images_a_step(
     written = json.loads((config.output_dir / "config.json").read_text())
     assert (written["batch_size"], written["gradient_accumulation_steps"]) == (smaller, accumulation)
     assert (config.output_dir / "result.json").is_file()
+
+
+def test_the_same_command_goes_on_in_the_smaller_batches(tiny_config, tiny_data, runs_out, capsys):
+    runs_out(CUDA)
+    config = dataclasses.replace(tiny_config, batch_size=4, epochs=2, epoch_images=8, panel_every=0)
+    train(dataclasses.replace(config, save_total_limit=9), tiny_data)
+    shutil.rmtree(sorted((config.output_dir / "checkpoints").glob("step_*"))[-1])
+    capsys.readouterr()
+    train(dataclasses.replace(config, resume=True), tiny_data)
+    said = capsys.readouterr().out
+    assert "goes on as it began, with --batch_size 2 --gradient_accumulation_steps 2" in said
+    assert "resumed after step 2 " in said
 
 
 def test_what_cannot_be_helped_is_one_line(tiny_config, tiny_data, runs_out, monkeypatch):

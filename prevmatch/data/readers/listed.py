@@ -1,5 +1,6 @@
-"""Photos and masks that a table pairs: a CSV or TSV with a column for each, paths from where it lies."""
+"""Photos and masks that a table pairs: a CSV or TSV with a column for each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts, named
@@ -7,7 +8,7 @@ from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.readers.folders import UNLABELLED, classes_beside
 from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import columns_titled, read_rows
-from prevmatch.data.walking import walk
+from prevmatch.data.walking import IMAGE_SUFFIXES, walk
 from prevmatch.errors import DataError
 
 TITLES = (
@@ -19,15 +20,16 @@ TITLES = (
 def read(folder: Path) -> Found | None:
     """Pair as the tables say; a photo beside listed ones is unlabelled, unless masks lie there too.
 
-    A table whose first mask is no file pairs something else. Raises DataError for a listed file that is missing, or is
-    both, and for a photo with two masks.
+    A table without any mask that is there pairs something else. Raises DataError for a listed file that is missing, or
+    is both, and for a photo with two masks.
     """
-    tables = {table: _rows(table) for table in sorted([*folder.glob("*.csv"), *folder.glob("*.tsv")])}
-    tables = {table: rows for table, rows in tables.items() if rows}
-    if not tables:
+    if not (titled := _titled(folder)):
         return None
     walked = walk(folder)
     there = set(walked.files)
+    tables = {table: rows for table, cells in titled.items() if (rows := _found(table, cells, walked.files))}
+    if not tables:
+        return None
     mask_of: dict[Path, Path | None] = {}
     listed: dict[Path, str] = {}
     for table, rows in tables.items():
@@ -58,10 +60,40 @@ def read(folder: Path) -> Found | None:
     )
 
 
-def _rows(table: Path) -> list[tuple[Path, Path | None]]:
-    """Photo and mask of each line; empty where the table's first mask is no file, as of classes or run lengths."""
-    columns = columns_titled(table, TITLES)
-    rows = [[row[i] if i < len(row) else "" for i in columns] for row in read_rows(table)[1:]] if columns else []
-    paths = [[table.parent / cell.replace("\\", "/") if cell else None for cell in row] for row in rows]
-    first = next((mask for _, mask in paths if mask), None)
-    return [(image, mask) for image, mask in paths if image] if first and first.is_file() else []
+def passed_over(folder: Path) -> list[str]:
+    """A line for each table that names masks, where the folder was read in another way."""
+    return [
+        f"{table.name} pairs photos and masks but none of these masks is there; pairing is by name instead"
+        for table, cells in _titled(folder).items()
+        if any(mask.lower().endswith(IMAGE_SUFFIXES) for _, mask in cells)
+    ]
+
+
+def _titled(folder: Path) -> dict[Path, list[tuple[str, str]]]:
+    """The cells of photo and mask in each line of the tables that have columns for both."""
+    cells = {}
+    for table in sorted([*folder.glob("*.csv"), *folder.glob("*.tsv")]):
+        if columns := columns_titled(table, TITLES):
+            rows = [
+                [row[i].replace("\\", "/") if i < len(row) else "" for i in columns] for row in read_rows(table)[1:]
+            ]
+            cells[table] = [(image, mask) for image, mask in rows if image]
+    return cells
+
+
+def _found(table: Path, cells: list[tuple[str, str]], files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
+    """Photo and mask of each line: the file of that path from where the table lies, or the only one whose path ends so.
+
+    Empty where no mask is there, as in a table of classes or run lengths.
+    """
+    called: dict[str, list[Path]] = {}
+    for path in files:
+        called.setdefault(path.name, []).append(path)
+
+    def place(cell: str) -> Path:
+        path = table.parent / cell
+        ends = [] if path.is_file() else [f for f in called.get(path.name, ()) if f.match(cell)]
+        return ends[0] if len(ends) == 1 else path
+
+    rows = [(place(image), place(mask) if mask else None) for image, mask in cells]
+    return rows if any(mask and mask.is_file() for _, mask in rows) else []
