@@ -88,8 +88,8 @@ def _train_and_tell(config: TrainConfig) -> None:
 def or_exit(command: Callable[[], Value]) -> Value:
     """Run a command; an error raised on purpose, or by the file system, becomes one line and its exit status.
 
-    That is 75 for a run that was stopped and can be resumed, 130 after Ctrl-C twice, 1 for everything else, 141 without
-    a line where whoever read the output, as `head`, has ended.
+    That is 75 for a run that was stopped and can be resumed, 130 after Ctrl-C twice, 1 for everything else; and 141,
+    without a line, where whoever read the output, as `head`, has ended.
     """
     try:
         try:

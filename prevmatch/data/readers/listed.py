@@ -82,7 +82,7 @@ def _titled(folder: Path) -> dict[Path, list[tuple[str, str]]]:
 
 
 def _found(table: Path, cells: list[tuple[str, str]], files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
-    """Photo and mask of each line: the file of that path from where the table lies, or the only one whose path ends so.
+    """Photo and mask of each line: the file of that path from where the table lies, or the only one that ends so.
 
     Empty where no mask is there, as in a table of classes or run lengths.
     """
