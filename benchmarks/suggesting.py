@@ -64,7 +64,8 @@ def measure(what: Suggesting, train_part: Folder, val_part: Folder, seed: int) -
             lay_out(data, train_part, [*first, *more], classes=classes, val=val_part, bare=False)
             train(settings(what, data, place / name, steps=what.steps, seed=seed))
     scores = {name: json.loads((place / name / "result.json").read_text())["final_miou"] for name in added}
-    return {"seed": seed, **scores, "answer": answer(gain(place / "suggested", place / "random"), other="random")}
+    better = gain([place / "suggested"], [place / "random"])
+    return {"seed": seed, **scores, "answer": answer(better, other="random")}
 
 
 def summary(rows: list[dict[str, str | float]]) -> str:

@@ -1,35 +1,54 @@
-"""Which of two runs is better, and how sure that is, from what both said of the same images."""
+"""Which of two runs, or of two methods over seeds, is better, and how sure that is, by what they said of images."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import DataError
-from prevmatch.intervals import Interval, difference
+from prevmatch.intervals import FEWEST, Interval, difference
 from prevmatch.run.validation import POOLED, Validation, evaluations, read_validation
 
 SUMMARY = "folds.json"
 """What the folds found, in the folder of the final model."""
 
 
-def gain(run: Path, other: Path) -> Interval:
-    """By how much the mIoU of one run, or of the folds of one, is higher than another's, on the same images.
+def gain(runs: Sequence[Path], others: Sequence[Path]) -> Interval:
+    """By how much the mIoU of runs, or of the folds of each, is higher than that of others, on the same images.
 
-    The interval is over images and, where there are folds, over these too, for each has trained a network of its own.
+    Runs of one side differ in their seed alone, and each has its partner on the other side at the same place. The
+    interval is over images and, as each of them has trained a network of its own, over folds and over three seeds or
+    more: images alone know nothing of what another training would give.
     Raises DataError if they were scored on other images, or are not finished.
     """
-    first, second = numbers_of(run), numbers_of(other)
-    if sorted(first.ids) != sorted(second.ids):
-        raise DataError(f"{run} and {other} were scored on other images; compare runs of the same data and folds")
-    place = {name: i for i, name in enumerate(second.ids)}
-    order = [place[name] for name in first.ids]
-    units: list[np.ndarray] = [first.units]
-    if settings_of(run).fold == 0:
-        masks = json.loads((run / SUMMARY).read_text())["masks"]
-        units.append(np.array([masks[name] for name in first.ids]))
-    return difference(first.confusions, second.confusions[order], units=units)
+    first, second = ([numbers_of(run) for run in side] for side in (runs, others))
+    ids, count = first[0].ids, len(runs)
+    for run, each in zip((*runs, *others), (*first, *second), strict=True):
+        if sorted(each.ids) != sorted(ids):
+            raise DataError(
+                f"{runs[0]} and {run} were scored on other images; compare runs of the same data and folds"
+            )
+    units = [np.tile(first[0].units, count)]
+    seeds = np.repeat(np.arange(count), len(ids))
+    if settings_of(runs[0]).fold == 0:
+        folds = [json.loads((run / SUMMARY).read_text())["masks"] for run in runs]
+        fold = np.array([each[name] for each in folds for name in ids])
+        units.append(seeds * (fold.max() + 1) + fold)
+    if count >= FEWEST:
+        units.append(seeds)
+    found = difference(
+        *(np.concatenate([_in_order(each, ids) for each in side]) for side in (first, second)), units=units
+    )
+    return replace(found, masks=len(ids))
+
+
+def _in_order(numbers: Validation, ids: Sequence[str]) -> np.ndarray:
+    """The confusion matrices int64 (N, C, C) of these images."""
+    place = {name: i for i, name in enumerate(numbers.ids)}
+    return numbers.confusions[[place[name] for name in ids]]
 
 
 def settings_of(run: Path) -> TrainConfig:

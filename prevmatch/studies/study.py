@@ -95,7 +95,7 @@ def helped(run: Path) -> dict[str, str]:
     for folder, how in TWINS.items():
         if (run / folder / "result.json").is_file():
             with suppress(DataError):  # a twin of an earlier run, of other images
-                found = answer(gain(run, run / folder))
+                found = answer(gain([run], [run / folder]))
                 told[folder] = f"did the unlabelled photos help, against labels only {how}? {found}"
     return told
 

@@ -58,4 +58,4 @@ def test_pooled_counts_of_two_processes_are_those_of_one(tmp_path):
         assert np.array_equal(pooled.confusions, alone)
         assert pooled.confusions.sum() == 7 * 40 * 40
         assert json.loads((run / "folds.json").read_text())["miou"]["masks"] == 7
-    assert gain(tmp_path / "run", tmp_path / "run/twin").masks == 7
+    assert gain([tmp_path / "run"], [tmp_path / "run/twin"]).masks == 7

@@ -37,7 +37,7 @@ def test_run_stops_in_order_and_goes_on(tmp_path, monkeypatch, system, number):
     assert reached(folder, "loss=", process=process), (tmp_path / "run.log").read_text()
     os.killpg(process.pid, number)  # the group, as a terminal or a scheduler does
     assert process.wait(timeout=120) == 75
-    assert finish(folder, **options) == 0
+    assert finish(folder, **options | {"num_workers": 0}) == 0
     log = (tmp_path / "run.log").read_text()
     assert f"stopped: {signal.Signals(number).name}, after step " in log
     assert "Traceback" not in log

@@ -111,7 +111,7 @@ def test_number_is_told_with_its_interval_and_so_is_the_answer_about_the_twin(st
     assert "from 6 masks, each scored by a network that never saw it" in told
     assert told in lines[0]
     assert lines[1].startswith("did the unlabelled photos help, against labels only for as many steps? ")
-    assert gain(config.output_dir, config.output_dir / "twin").masks == 6
+    assert gain([config.output_dir], [config.output_dir / "twin"]).masks == 6
     twin = TrainConfig.from_json(json.loads((config.output_dir / "twin" / "fold_1" / "config.json").read_text()))
     assert (twin.method, twin.epochs, twin.fold) == ("supervised", 2, 1)
 
