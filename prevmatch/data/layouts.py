@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import cached_assets_path
 
 from prevmatch.data.found import Found
+from prevmatch.data.part_lists import follow
 from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import is_no_data, walk
@@ -19,7 +20,7 @@ READERS: tuple[Callable[[Path], Found | None], ...] = (
     beside.read,
 )  # fmt: skip
 """Asked in this order: masks that are there go before outlines."""
-BOX = re.compile(rb"\s*\d+( [\d.e+-]+){4}\s")
+BOX = re.compile(rb"\s*\d+( [\d.e+-]+){4}\s*(\n|$)")
 """How a text of YOLO begins that has boxes."""
 HELP = (
     "put all photos into images/ and, for some of them, masks of the same name into masks/; or export from labelme "
@@ -37,9 +38,10 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
     if zipfile.is_zipfile(folder):
         folder = _unpacked(folder)
     if not folder.is_dir():
-        raise DataError(f"data_dir {folder} does not exist; {HELP}")
+        what = "is a file; unpack it, or name the folder" if folder.exists() else f"does not exist; {HELP}"
+        raise DataError(f"data_dir {folder} {what}")
     if mask_path is not None:
-        return patterned.read(folder, mask_path)
+        return follow(folder, patterned.read(folder, mask_path))
     inside = opened = shown = folder
     for _ in range(6):
         if len(zips := _zips(inside)) == 1 and not walk(inside).files:
@@ -50,7 +52,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             if found := read(inside):
                 found.notes[:0] = [f"read from {inside}"] if inside != folder else []
                 found.notes += [] if read is listed.read else listed.passed_over(inside)
-                return found
+                return follow(inside, found)
         below = [path for path in sorted(inside.iterdir()) if path.is_dir() and not is_no_data(path.name)]
         if len(below) != 1:
             break

@@ -20,8 +20,8 @@ ADDED = (
 )
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
-BEFORE = r"(^|/)(masks?|labels?|segmentation|seg|gt|images?|img|photo|frame)[_\-. ]*(?=\d)"
-"""What stands before a number in the names of photos and masks: image_7, mask_7."""
+BEFORE = r"(^|/)(masks?|labels?|segmentation|seg|gt|images?|img|photo|frame)([_\-. ]+(?=\w)|(?=\d))"
+"""What stands before what photos and masks have in common: image_7, mask_7, mask_tabby."""
 
 
 @dataclass
@@ -36,9 +36,9 @@ class Pairs:
 def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     """Pair names (paths below their folders, without suffix): equal paths first, then equal names that are unique.
 
-    Letters count the same however Unicode composes them. Only where no mask pairs so, what tools add to names
-    (`_mask`, a second suffix) is taken off first; where still none does, zeros before numbers are too. A name in
-    another part (train, val, test) is another name.
+    Letters count the same however Unicode composes them. Of what is left over, what tools add to names (`_mask`, a
+    second suffix) is taken off first; then zeros before numbers are too. A name in another part (train, val, test) is
+    another name, and so is one in another folder where photos and masks have folders of the same names.
     Raises DataError, with `where`, if two images or two masks share a path, or two masks are of one image.
     """
     images, masks = list(images), list(masks)
@@ -50,10 +50,11 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     found = Pairs(orphans=masks)
     _match(found, images, str, where)
     for plain in (_bare, _unpadded):
-        if not found.mask_of:
-            _match(found, images, plain, where)
-            for image, mask in [*found.mask_of.items()][:1]:
-                found.notes.append(f"masks are named like {mask!r} for the image {image!r}")
+        before = set(found.mask_of)
+        _match(found, images, plain, where)
+        if more := [image for image in found.mask_of if image not in before]:
+            how = f"{len(more)} masks" if before else "masks"
+            found.notes.append(f"{how} are named like {found.mask_of[more[0]]!r} for the image {more[0]!r}")
     return found
 
 
@@ -71,6 +72,8 @@ def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
         ("but for small and capital letters", lambda name: plain(_composed(name)).casefold()),
         ("by their names alone, in other folders", lambda name: plain(_composed(name)).casefold().rpartition("/")[2]),
     ]
+    folders = [{_folder(name) for name in names} for names in (images, [*found.mask_of.values(), *found.orphans])]
+    shared = (folders[0] & folders[1]) - {""}
     for told, rule in rules:
         free = _by((name for name in images if name not in found.mask_of), rule)
         count = 0
@@ -81,7 +84,7 @@ def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
                     f"{where} has {len(masks)} masks for the image {there[0]!r}: {first_five(masks)}; keep one, or "
                     "join them into one mask of class ids"
                 )
-            if len(masks) == len(there) == 1 and _in_one_part(masks[0], there[0]):
+            if len(masks) == len(there) == 1 and _may_pair(masks[0], there[0], shared):
                 found.mask_of[there[0]] = masks[0]
                 count += 1
         taken = set(found.mask_of.values())
@@ -94,7 +97,10 @@ def _folder(name: str) -> str:
     return _composed(name).casefold().rpartition("/")[0]
 
 
-def _in_one_part(mask: str, image: str) -> bool:
+def _may_pair(mask: str, image: str, shared: set[str]) -> bool:
+    """Whether their folders let them be of one photo: not if one is in another part, or where its own would be."""
+    if _folder(mask) != _folder(image) and {_folder(mask), _folder(image)} & shared:
+        return False
     roles = {role_of(part_in(mask)), role_of(part_in(image))}
     return len(roles) == 1 or None in roles
 

@@ -14,21 +14,31 @@ from prevmatch.errors import ConfigError, DataError
 
 Role = Literal["train", "val", "test"]
 ROLES: dict[str, Role] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "eval": "val", "validate": "val", "evaluation": "val", "test": "test", "testing": "test", "holdout": "test",
+    "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "eval": "val", "validate": "val", "evaluation": "val", "test": "test", "tests": "test",
+    "testing": "test", "holdout": "test",
 }  # fmt: skip
 BESIDE = {
-    "set", "split", "part", "data", "dataset", "images", "image", "img", "imgs", "photos", "masks", "mask", "labels",
-    "label", "annotations", "annot", "gt",
+    "set", "sets", "split", "part", "data", "dataset", "images", "image", "img", "imgs", "photos", "masks", "mask",
+    "labels", "label", "annotations", "annot", "gt", "list", "lists", "files", "names", "ids", "dir", "ann", "final",
+    "public", "private", "hidden", "seen", "unseen", "new", "old", "my", "own", "std", "standard", "full", "mini",
+    "small", "large", "hard", "easy", "challenge", "phase", "release", "ood", "id", "real", "clean", "extra", "only",
 }  # fmt: skip
-"""Words that say no more about what a part is for."""
+"""Words that say no more about what a part is for, as single letters and numbers do."""
+JOINED = re.compile(f"({'|'.join(ROLES)})(set|split|data|images|imgs|photos|list)")
 
 
 def role_of(part: str) -> Role | None:
-    """What a part of that name (`val`, `Test images`, `train2017`) is for; None if the name does not say."""
-    words = [word for word in re.split(r"[\W\d_]+", re.sub(r"hold[\W_]out", "holdout", part.lower())) if word]
-    found = [ROLES[word] for word in words if word in ROLES]
-    return found[0] if len(found) == 1 and all(word in ROLES or word in BESIDE for word in words) else None
+    """What a part of that name (`val`, `Test images`, `train2017`, `testA`) is for; None if the name does not say.
+
+    A name of a test and a validation part (`test-dev`) is a test's.
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower()
+    words = re.split(r"[\W\d_]+", JOINED.sub(r"\1 \2", re.sub(r"hold[\W_]out", "holdout", spaced)))
+    found = {ROLES[word] for word in words if word in ROLES}
+    if not all(len(word) < 2 or word in ROLES or word in BESIDE for word in words):
+        return None
+    return "test" if found == {"val", "test"} else found.pop() if len(found) == 1 else None
 
 
 def part_in(path: str) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 from prevmatch.data.images import AVIF, HEIF
 from prevmatch.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *AVIF, *HEIF)
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".tga", *AVIF, *HEIF,
+)  # fmt: skip
 CONVERT = (
     ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".svg", ".exr",
 )  # fmt: skip
@@ -17,7 +20,7 @@ REMEDIES = dict.fromkeys(CONVERT, "convert to PNG or JPEG") | dict.fromkeys(
     (".heic", ".heif"), "needs pip install 'prevmatch[heic]'"
 )
 """Pictures that cannot be read, and what to do about them."""
-OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "lost+found", "thumbs.db")
+OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "lost+found", "thumbs.db")
 
 
 @dataclass
@@ -57,7 +60,9 @@ def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[s
         for path in (here / name for name in names):
             suffix = path.suffix.lower()
             if suffix in suffixes and not is_no_data(path.name):
-                if path.is_file():
+                if not _is_text(str(path)):
+                    found.left_out["whose path is no UTF-8 (rename it)"] += 1
+                elif path.is_file():
                     found.files.append(path)
                 else:
                     found.left_out["pipes or devices" if path.exists() else "broken links"] += 1
@@ -82,6 +87,15 @@ def image_files(folder: Path, pattern: str = "") -> list[Path]:
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); check the folder")
     return files
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has only characters; Python holds other bytes in a form that no table takes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_no_data(name: str) -> bool:

@@ -239,6 +239,22 @@ def label_studio_yolo(folder):
     return folder
 
 
+def oxford_pets(folder):
+    """Masks in a folder of their own beside lists and boxes."""
+    plain(folder, "images", "annotations/trimaps")
+    (folder / "annotations/list.txt").write_text("#Image CLASS-ID\np0 1\n")
+    (folder / "annotations/xmls").mkdir()
+    (folder / "annotations/xmls/p0.xml").write_text("<annotation/>")
+    return folder
+
+
+def classes_among_masks(folder):
+    """A list of classes in the folder of the masks."""
+    plain(folder, "images", "labels")
+    (folder / "labels/classes.txt").write_text("background\ncar\ntree\n")
+    return folder
+
+
 def camvid_colours(folder):
     for part, number in (("train", 0), ("val", 3)):
         photos(folder / part, 3, "png", first=number)

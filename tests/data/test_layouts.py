@@ -22,6 +22,11 @@ READ = {
     "images/ and masks/": (exports.plain, {}),
     "image/ and labels/": (lambda f: exports.plain(f, "image", "labels"), {}),
     "Images/ and Masks/": (lambda f: exports.plain(f, "Images", "Masks"), {}),
+    "img_dir/ and ann_dir/": (lambda f: exports.plain(f, "img_dir/set 1", "ann_dir/set 1"), {}),
+    "train_images/ and train_masks/": (lambda f: exports.plain(f, "train_images", "train_masks"), {}),
+    "trimaps beside boxes": (exports.oxford_pets, {}),
+    "Supervisely's masks": (lambda f: exports.plain(f / "ds0", "img", "masks_machine").parent, {}),
+    "class list among the masks": (exports.classes_among_masks, {"names": NAMES}),
     "x_mask.png": (lambda f: exports.plain(f, pattern="p{}_mask.png"), {}),
     "x.jpg.png": (lambda f: exports.plain(f, pattern="p{}.jpg.png"), {}),
     "masks beside their photos": (lambda f: exports.plain(f, ".", ".", "p{}_mask.png"), {}),
@@ -252,3 +257,43 @@ def test_a_pipe_with_the_name_of_a_table_or_of_annotations_is_not_waited_for(tmp
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+SAID = {
+    "a second folder of masks": ("labels/p0.png", "labels/ has 1 masks that are not used, for those in masks/ are;"),
+    "photos in another folder": ("raw/x.jpg", "raw/ has 1 images that are not used; photos to learn from belong into"),
+    "labelme's files": ("images/p5.json", "annotations that are not read, as masks are there: 'p5.json'"),
+    "COCO": ("annotations.json", "annotations that are not read, as masks are there: 'annotations.json'"),
+    "a folder per class": ("masks/car/p5.png", "WARNING: masks lie in '', 'car', photos do not;"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_not_used_beside_photos_and_masks_is_said(tmp_path, name):
+    exports.plain(tmp_path)
+    file, said = SAID[name]
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes((tmp_path / "masks/p0.png").read_bytes())
+    assert [note for note in find(tmp_path).notes if note.startswith(said)]
+
+
+def test_what_is_used_is_not_said_to_be_unused(tmp_path):
+    exports.plain(tmp_path)
+    (tmp_path / "splits.json").write_text("{}")
+    assert find(tmp_path).notes == []
+
+
+def test_cityscapes_with_two_kinds_of_masks_for_different_photos_is_refused(tmp_path):
+    exports.cityscapes(tmp_path)
+    mask = next(tmp_path.rglob("*_gtFine_label*.png"))
+    kind = "_labelIds" if mask.stem.endswith("_labelTrainIds") else "_labelTrainIds"
+    for path in [*tmp_path.rglob("*_gtFine_label*.png")][1:]:
+        path.rename(path.with_name(path.name.replace("_labelIds", kind).replace("_labelTrainIds", kind)))
+    with pytest.raises(DataError, match=r"masks are of another kind than _label\w+ only, .*; keep one kind"):
+        find(tmp_path)
+
+
+def test_file_is_not_called_missing(tmp_path):
+    (tmp_path / "data.tar").touch()
+    with pytest.raises(DataError, match=r"data\.tar is a file; unpack it, or name the folder"):
+        find(tmp_path / "data.tar")

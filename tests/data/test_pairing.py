@@ -38,6 +38,12 @@ PAIRED = {
     "zeros before numbers, and words": (["image_2"], ["mask_002"], {"image_2": "mask_002"}),
     "zeros that tell two images apart": (["1", "01", "2"], ["001", "002"], {"2": "002"}),
     "zeros within numbers": (["1"], ["10", "101"], {}),
+    "some with zeros": (["1", "9", "10"], ["01", "10"], {"1": "01", "10": "10"}),
+    "some with _mask": (["a", "b", "c"], ["a", "b_mask"], {"a": "a", "b": "b_mask"}),
+    "mask_ before a word": (["tabby", "lion"], ["mask_tabby"], {"tabby": "mask_tabby"}),
+    "another camera": (["c0/1", "c0/2", "c1/1"], ["c0/1", "c1/2"], {"c0/1": "c0/1"}),
+    "another camera without photos": (["c0/1", "c0/2"], ["c0/1", "c1/2"], {"c0/1": "c0/1"}),
+    "folders of another kind": (["c0/1", "c1/2"], ["ann/1", "ann/2"], {"c0/1": "ann/1", "c1/2": "ann/2"}),
     "parts apart": (["train/a", "val/b"], ["val/a", "val/b"], {"val/b": "val/b"}),
     "same name in another part is another": (["train/a"], ["test/a"], {}),
 }

@@ -18,9 +18,13 @@ def rows(name, masked, bare):
     ("role", "names"),
     [
         ("train", "train Train TRAIN training train2017 training_set train-images trainset_"),
-        ("val", "val valid validation Validation val2017 valid_set dev val_images eval"),
-        ("test", "test Test testing test2017 test_images test-set holdout hold_out Hold-Out"),
-        (None, "site1 images contest latest training_val protest unlabelled attest extra_train_x 2017"),
+        ("val", "val valid validation Validation val2017 valid_set dev val_images eval valset val_A my_val"),
+        (
+            "test",
+            "test Test testing test2017 test_images test-set holdout hold_out Hold-Out testset test_A testA "
+            "test-dev public_test tests TestSet test_final",
+        ),
+        (None, "site1 images contest latest training_val protest unlabelled attest extra_train_field crash_test 2017"),
     ],
 )
 def test_role_of_a_part_follows_from_its_words(role, names):

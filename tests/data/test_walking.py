@@ -2,16 +2,20 @@
 
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from data.raw_layouts import photo
 from prevmatch.data.walking import image_files, walk
 from prevmatch.errors import DataError
+from prevmatch.use.predict import read_rgb
 from prevmatch.use.predict_files import find_inputs
 
 JUNK = (
     ".ipynb_checkpoints/a-checkpoint.png", ".thumbnails/a.png", "__MACOSX/a.png", "@eaDir/a.png", ".a.png", "._b.png",
     "$RECYCLE.BIN/a.png", "x/.hidden/a.png", "x/__macosx/._a.png",
+    "#recycle/a.png",
 )  # fmt: skip
 
 
@@ -58,3 +62,22 @@ def test_pictures_that_cannot_be_read_are_counted_with_a_remedy(tmp_path, suffix
 def test_folder_without_images_is_named(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         image_files(tmp_path)
+
+
+def test_names_that_are_no_text_are_left_out_and_said(tmp_path):
+    photo(tmp_path / "a.png", (8, 6))
+    try:
+        os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xe4.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert walk(tmp_path).files == []
+    assert walk(tmp_path).notes() == [f"left out in {tmp_path}: 1 whose path is no UTF-8 (rename it)"]
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "PGM", "pbm", "tga"])
+def test_plain_formats_are_images(tmp_path, suffix):
+    image = Image.fromarray(np.full((4, 5, 3), 200, np.uint8))
+    mode = {"PGM": "L", "pbm": "1"}.get(suffix, "RGB")
+    image.convert(mode).save(tmp_path / f"a.{suffix}")
+    assert len(walk(tmp_path).files) == 1
+    assert read_rgb(tmp_path / f"a.{suffix}").size == (5, 4)

@@ -1,26 +1,28 @@
 """Photos in one folder and masks of the same names in another, as people make them and as VOC, CVAT and labelme do."""
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
 from prevmatch.data.pairing import pair
-from prevmatch.data.parts import part_in, role_of
+from prevmatch.data.parts import role_of
 from prevmatch.data.sources import file_cell
-from prevmatch.data.texts import find_class_list, read_classes, read_text
+from prevmatch.data.texts import CLASS_LISTS, find_class_list, read_classes
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
 
 IMAGES = (
     "images", "jpegimages", "image", "imgs", "img", "photos", "pictures", "rgb", "originals", "leftimg8bit", "image_2",
-    "input", "inputs",
+    "input", "inputs", "img_dir", "image_dir", "images_dir",
 )  # fmt: skip
 SURE_MASKS = ("segmentationclasspng", "segmentationclass", "masks", "mask")
 MASKS = (
     *SURE_MASKS, "annotations", "labels", "label", "gtfine", "semantic", "segmentations", "segmentation", "segs",
-    "seg", "groundtruth", "ground_truth", "gt", "targets",
+    "seg", "groundtruth", "ground_truth", "ground-truth", "gt", "gts", "targets", "ann_dir", "mask_dir", "masks_dir",
+    "masks_machine", "trimaps",
 )  # fmt: skip
 """Names of folders; of several that are there the first counts."""
 BESIDE = ("annot", "_labels", "_masks", "_mask", "_annotations", "_label", "_gt")
@@ -69,17 +71,21 @@ def read(folder: Path) -> Found | None:
     notes += pairs.notes
     if pairs.orphans:
         notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
-    notes += _unused(folder, [root for _, *both in roots for root in both])
-    listed, told = _listed(folder, list(images))
+    notes += _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
+    notes += _by_sub_folder(images, pairs.mask_of)
     return Found(
-        parts=in_parts(
-            images,
-            {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()},
-            lambda name: listed.get(name) or part_in(name),
-        ),
-        notes=notes + told,
-        **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/"),
+        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()}),
+        notes=notes,
+        **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/", *(root for *_, root in roots)),
     )
+
+
+def _by_sub_folder(images: Collection[str], mask_of: Mapping[str, str]) -> list[str]:
+    """A warning where masks lie in sub-folders and photos do not: these may be classes."""
+    folders = sorted({mask.rpartition("/")[0] for mask in mask_of.values()})
+    if len(folders) < 2 or len({image.rpartition("/")[0] for image in images}) > 1:
+        return []
+    return [f"WARNING: masks lie in {first_five(folders)}, photos do not; what such a folder is called is not read"]
 
 
 def _refuse_arrays(folder: Path, read: set[str]) -> None:
@@ -121,7 +127,7 @@ def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
         for path in inside
     ]
     found = [(prefix, images, masks) for prefix, images, masks in roots if images and masks]
-    found = found or [(prefix, images, masks) for prefix, images, masks in beside if masks]
+    found = found or [(prefix, images, masks) for prefix, images, masks in beside if masks] or _worded(inside)
     bare = [(prefix, images) for prefix, images, masks in roots if found and images and not masks and prefix]
     if found:
         taken = {path for _, *both in found for path in both}
@@ -130,30 +136,60 @@ def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     return found + [(prefix, images, images / "no masks") for prefix, images in bare]  # a part without masks
 
 
+def _worded(inside: list[Path]) -> list[tuple[str, Path, Path]]:
+    """Folders whose names differ in the word for photos or masks alone: train_images/ and train_masks/."""
+    named: tuple[dict[str, Path], dict[str, Path]] = ({}, {})
+    for path in inside:
+        words = re.split(r"[\W_]+", path.name.lower())
+        for kinds, of_kind in zip((IMAGES, MASKS), named, strict=True):
+            if len(rest := [word for word in words if word not in kinds]) < len(words):
+                of_kind["_".join(rest)] = path
+    return [(f"{rest}/", path, named[1][rest]) for rest, path in named[0].items() if rest and rest in named[1]]
+
+
 def _unused(folder: Path, used: list[Path]) -> list[str]:
     """What to tell of folders with images that are neither photos nor masks here."""
     told = []
-    for path in sorted(folder.iterdir()):
-        another_mask = path.name.lower().startswith("segmentation") or path.name.lower() in MASKS
-        if not path.is_dir() or is_no_data(path.name) or another_mask:
+    for path in sorted(path for place in {folder, *(root.parent for root in used)} for path in place.iterdir()):
+        if not path.is_dir() or is_no_data(path.name) or path.name.lower() == "segmentationobject":
             continue
         if not any(root == path or path in root.parents for root in used) and (count := len(walk(path).files)):
-            told.append(
-                f"{path.name}/ has {count} images that are not used; photos to learn from belong into "
-                f"{used[0].name}/ or unlabelled/"
-            )
+            masks = path.name.lower().startswith("segmentation") or path.name.lower() in MASKS
+            why = (
+                f"masks that are not used, for those in {used[1].name}/ are; --mask_path says otherwise" if masks
+                else f"images that are not used; photos to learn from belong into {used[0].name}/ or unlabelled/"
+            )  # fmt: skip
+            told.append(f"{path.relative_to(folder)}/ has {count} {why}")
     return told
 
 
+def _unread(folder: Path, images: Collection[str]) -> list[str]:
+    """What to tell of annotations that are not read because there are masks."""
+    stems = {name.rpartition("/")[2] for name in images}
+    files = [
+        path for path in walk(folder, suffixes=(".json", ".xml")).files
+        if path.stem in stems or re.search("annot|instances|coco", path.stem.lower())
+    ]  # fmt: skip
+    return [f"annotations that are not read, as masks are there: {first_five([p.name for p in files])}"] * bool(files)
+
+
 def _of_one_kind(files: list[Path]) -> list[Path]:
-    """The files of one kind, where there are several for each image."""
+    """The files of one kind, where there are several for each image; DataError if images have another only."""
     kind = next((kind for kind in KINDS if any(path.stem.endswith(kind) for path in files)), None)
-    return files if kind is None else [p for p in files if p.stem.endswith(kind) or not OTHER_KINDS.search(p.stem)]
+    if kind is None:
+        return files
+    kept = [path for path in files if path.stem.endswith(kind) or not OTHER_KINDS.search(path.stem)]
+    have = {OTHER_KINDS.sub("", path.stem) for path in kept}
+    if lacking := [path.name for path in files if OTHER_KINDS.sub("", path.stem) not in have]:
+        raise DataError(
+            f"{len(lacking)} masks are of another kind than {kind} only, {first_five(lacking)}; keep one kind"
+        )
+    return kept
 
 
-def classes_beside(folder: Path, layout: str) -> dict:
-    """What the files in a folder, or in its parts, say about classes, and the layout's name."""
-    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and role_of(path.name))]
+def classes_beside(folder: Path, layout: str, *others: Path) -> dict:
+    """What the files in a folder, in its parts or in other folders say about classes, and the layout's name."""
+    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and role_of(path.name)), *others]
     for place in places:
         if colours := find_colour_list(place):
             names, palette, ids = meaning_of(read_colours(colours))
@@ -169,29 +205,6 @@ def classes_beside(folder: Path, layout: str) -> dict:
     return {"layout": layout}
 
 
-def _listed(folder: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The part of each image that VOC's lists put into one, and what to tell."""
-    parts: dict[str, str] = {}
-    notes, known = [], set(names)
-    for path in sorted([*(folder / "ImageSets" / "Segmentation").glob("*.txt"), *folder.glob("*.txt")]):
-        if role_of(path.stem) is None:
-            continue  # CVAT's default.txt, VOC's trainval.txt: no part
-        for line in filter(None, (line.strip() for line in read_text(path, what="list").splitlines())):
-            name = next((name for name in _spellings(line) if name in known), line)
-            if name not in known:
-                notes.append(f"{path.name} lists {line!r}, which is no image")
-            elif parts.setdefault(name, path.stem) != path.stem:
-                raise DataError(f"the lists put {name!r} into {parts[name]} and {path.stem}; keep one")
-    return parts, notes[:5]
-
-
-def _spellings(line: str) -> list[str]:
-    """What a line of a list may mean: it or its first word, whole or an end of that path, with suffix or without."""
-    paths = [path.replace("\\", "/").lstrip("/").split("/") for path in (line, line.split()[0])]
-    ends = ["/".join(words[i:]) for words in paths for i in range(len(words))]
-    return [spelling for end in ends if end for spelling in (end, str(Path(end).with_suffix("")))]
-
-
 def images_below(folder: Path) -> Path | None:
     """The folder of photos in a folder, by its name, or None."""
     return _child(folder, IMAGES)
@@ -202,8 +215,10 @@ def _masks_below(folder: Path) -> Path | None:
     sure = found and found.name.lower() in SURE_MASKS
     if found is None or sure:
         return found
-    others = walk(found, suffixes=(".txt", ".json", ".xml")).files  # then these say what is where
-    return found if walk(found).files and not others else None
+    others = [path for path in walk(found, suffixes=(".txt", ".json", ".xml")).files if path.name not in CLASS_LISTS]
+    if others:  # then these say what is where, unless the masks have a folder of their own
+        found = _child(found, MASKS)
+    return found if found and walk(found).files else None
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
