@@ -446,6 +446,7 @@ def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     )
 
 
+@pytest.mark.variation
 def test_compiled_network_trains_alike(tiny_config, tiny_data, tmp_path, monkeypatch, one_thread):
     # aot_eager traces and differentiates as `--dynamo_backend inductor` does, without a minute of compiling.
     from torch._dynamo.utils import counters

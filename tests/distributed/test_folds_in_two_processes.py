@@ -28,7 +28,7 @@ def twice(student, loader, source, config, accelerator, stop):
     return score(student, loader, source, config, accelerator, stop)
 
 prevmatch.loop.score = twice
-study(dataclasses.replace(OWN, data_dir=folder / "data", output_dir=folder / "run", epochs=1, twin=True))
+study(dataclasses.replace(OWN, data_dir=folder / "data", output_dir=folder / "run", epochs=1))
 print("finished", flush=True)
 """
 
@@ -39,7 +39,6 @@ def test_pooled_counts_of_two_processes_are_those_of_one(tmp_path):
     from test_folds import make_scenes
 
     from prevmatch.studies.folds import pool
-    from prevmatch.studies.gain import gain
 
     make_scenes(tmp_path / "data", masks=7)  # folds of 3, 2 and 2, so that the shares of a fold differ
     script = tmp_path / "script.py"
@@ -51,11 +50,10 @@ def test_pooled_counts_of_two_processes_are_those_of_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("finished") == 2
-    for run in (tmp_path / "run", tmp_path / "run/twin"):
-        pooled, _ = pool(run, 3)
-        assert sorted(pooled.ids) == [f"{i:02d}" for i in range(7)]
-        alone = np.concatenate([np.load(run / f"fold_{k}/whole.npy") for k in (1, 2, 3)])
-        assert np.array_equal(pooled.confusions, alone)
-        assert pooled.confusions.sum() == 7 * 40 * 40
-        assert json.loads((run / "folds.json").read_text())["miou"]["masks"] == 7
-    assert gain([tmp_path / "run"], [tmp_path / "run/twin"]).masks == 7
+    run = tmp_path / "run"
+    pooled, _ = pool(run, 3)
+    assert sorted(pooled.ids) == [f"{i:02d}" for i in range(7)]
+    alone = np.concatenate([np.load(run / f"fold_{k}/whole.npy") for k in (1, 2, 3)])
+    assert np.array_equal(pooled.confusions, alone)
+    assert pooled.confusions.sum() == 7 * 40 * 40
+    assert json.loads((run / "folds.json").read_text())["miou"]["masks"] == 7
