@@ -119,11 +119,13 @@ def size_of(content: bytes) -> tuple[int, int]:
 def _instances(annotations: list[dict], images: dict, classes: dict, path: Path) -> tuple[dict[Any, dict], list[str]]:
     drawn: dict[Any, dict] = {}
     bare, empty = 0, 0
+    if strange := [a["image_id"] for a in annotations if a["image_id"] not in images]:
+        raise DataError(f"{path} has annotations of the image id {strange[0]!r}, which it does not list; export again")
     for a in annotations:
         image = images[a["image_id"]]
         if a["category_id"] not in classes:
             continue
-        label, outline, area = classes[a["category_id"]], a.get("segmentation"), a.get("area", 0)
+        label, outline, area = classes[a["category_id"]], a.get("segmentation"), float(a.get("area") or 0)
         size = image_size(image["height"], image["width"])
         check_outline(outline, size)
         entry = drawn.setdefault(a["image_id"], {"size": list(size), "objects": []})
@@ -133,7 +135,7 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
             bare += 1  # drawn first, below all that have outlines
             label, area, outline = IGNORE_INDEX, float(2**53), [[left, top, right, top, right, bottom, left, bottom]]
         if outline:
-            entry["objects"].append([label, area or 0, outline])
+            entry["objects"].append([label, area, outline])
         empty += not outline
     if bare and bare == len(annotations):
         raise DataError(

@@ -1,6 +1,7 @@
 """Outlines that people drew, of any tool, as mask cells: one form that `data.instances` draws."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def box(left: float, top: float, right: float, bottom: float) -> Outline:
     return polygon([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
+def turned(outline: Outline, degrees: float, x: float, y: float) -> Outline:
+    """A polygon turned clockwise, as tools have it, about a point."""
+    assert isinstance(outline, list)
+    angle = np.deg2rad(degrees)
+    points = np.reshape(outline, (-1, 2)) - (x, y)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return polygon((points @ turn + (x, y)).tolist())
+
+
 def ellipse(x: float, y: float, width: float, height: float) -> Outline:
     """An ellipse with its centre and its two radii."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -75,3 +85,9 @@ def require_outlines(file: Path, boxes: int, shapes: int) -> None:
 def boxes_note(count: int) -> list[str]:
     """What to tell about objects that are boxes only."""
     return [f"{count} objects are boxes without an outline; their pixels are ignored"] * bool(count)
+
+
+def unread_note(kinds: Counter[str], photos: int) -> list[str]:
+    """What to tell about annotations without area or label, by their kinds, and about photos with no others."""
+    what = f"{kinds.total()} annotations have no area or no label and are left out ({', '.join(sorted(kinds))})"
+    return [what + f"; {photos} photos have no others and count as unlabelled" * bool(photos)] * bool(kinds)

@@ -133,5 +133,13 @@ def test_what_is_no_json_is_named(tmp_path):
 
 
 def test_annotation_of_an_unknown_image_is_refused(tmp_path):
-    with pytest.raises(DataError, match="not a COCO annotation file"):
+    with pytest.raises(DataError, match="has annotations of the image id 9, which it does not list; export again"):
         read_annotations(write(tmp_path, [box(7, [SQUARE], 16, image=9)]))
+
+
+def test_area_as_text_is_a_number_and_what_is_none_is_refused(tmp_path):
+    whole = [0, 0, 8, 0, 8, 6, 0, 6]
+    ids = draw(read_annotations(write(tmp_path, [box(7, [SQUARE], "16"), box(3, [whole], "48")]))[1]["a.jpg"]["bytes"])
+    assert (ids == 2).sum() == 16
+    with pytest.raises(DataError, match=r"annotations\.json is not a COCO annotation file \(TypeError"):
+        read_annotations(write(tmp_path, [box(7, [SQUARE], [16])]))

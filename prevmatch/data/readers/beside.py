@@ -28,7 +28,7 @@ def read(folder: Path) -> Found | None:
     images = {keys[path]: path for path in walked.files if path not in is_mask}
     if len(images) + len(is_mask) < len(walked.files):
         raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
-    masks = {keys[path]: path for path in is_mask}
+    masks = {keys[path]: path for path in walked.files if path in is_mask}
     pairs = pair(images, masks, where=str(folder))
     notes = walked.notes() + pairs.notes
     if pairs.orphans:

@@ -1,16 +1,14 @@
 """COCO JSON: one file, or one for each part; an image without annotations is unlabelled."""
 
 import re
-import unicodedata
-from collections import Counter
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.instances import read_annotations
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in, role_of
+from prevmatch.data.photos import Name, find_photos
 from prevmatch.data.readers.folders import images_below
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import walk
@@ -18,7 +16,7 @@ from prevmatch.errors import DataError
 
 
 def read(folder: Path) -> Found | None:
-    """Match the entries of the JSON files with the images below `folder`, by path, then by names that are unique."""
+    """Find the images below `folder` that the entries of the JSON files mean, each in the part of its file."""
     patterns = ("*.json", "annotations/*.json", "*/_annotations.coco.json", "*/labels.json")
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if _is_coco(path)})
     if not files:
@@ -35,8 +33,7 @@ def read(folder: Path) -> Found | None:
     root = images_below(folder) or folder
     pictures = {folder_of for file in files if (folder_of := file.with_suffix("")).is_dir()}  # of panoptic files
     walked = walk(root, without={path.resolve() for path in pictures})
-    paths = {path.relative_to(folder).as_posix(): path for path in walked.files}
-    composed = {unicodedata.normalize("NFC", path): path for path in paths}
+    images = named(root, walked.files)
     notes, names = walked.notes(), read[files[0]].names
     cells: dict[str, dict | None] = {}
     part_of: dict[str, str] = {}
@@ -44,31 +41,28 @@ def read(folder: Path) -> Found | None:
         if content.names != names:
             raise DataError(f"{file} has other categories than {files[0]}; export them together")
         notes += content.notes
-        missing, shared = [], Counter(end for entry in content.cells for end in {*_ends(entry), _uploaded(entry)})
-        for entry, cell in content.cells.items():
-            path = _match(entry, file.parent.relative_to(folder).as_posix(), composed, shared)
-            if path is None:
-                missing.append(entry)
-                continue
-            if path in cells:
+        beside = file.parent.relative_to(folder).as_posix()
+        meant = {entry: Name(entry, beside, told[file]) for entry in content.cells}
+        image_of = find_photos(meant.values(), images, folder, file)
+        missing = [entry for entry, name in meant.items() if name not in image_of]
+        for name, image in image_of.items():
+            if image in cells:
                 raise DataError(
-                    f"{file} has two entries for the image {path}; keep one, or tell them apart by folders"
+                    f"{file} has two entries for the image {image}; keep one, or tell them apart by folders"
                 )
-            cells[path], part_of[path] = cell, told[file]
+            cells[image], part_of[image] = content.cells[name.name], told[file]
         if missing and len(missing) == len(content.cells):
             raise DataError(
                 f"no image bears a file_name of {file}: {missing[0]!r} for one, while images are called like "
-                f"{next(iter(paths), 'none at all')}; put them where the file says"
+                f"{next(iter(images), 'none at all')}; put them where the file says"
             )
         if missing:
             notes.append(f"{len(missing)} images of {file.name} are missing: {first_five(missing)}")
-    images = named(root, walked.files)
-    path_of = {name: path.relative_to(folder).as_posix() for name, path in images.items()}
     return Found(
         parts=in_parts(
             images,
-            {name: cells.get(path) for name, path in path_of.items()},
-            lambda name: part_of.get(path_of[name]) or part_in(path_of[name]),
+            cells,
+            lambda name: part_of.get(name) or part_in(images[name].relative_to(folder).as_posix()),
         ),
         class_names=names,
         palette=voc_colours(len(names)),
@@ -88,31 +82,3 @@ def _is_coco(path: Path) -> bool:
 def _part_of(file: Path) -> str:
     """The part that the name of an annotation file, or of its folder, says it is for."""
     return next((word for word in (*re.split(r"[\W_]+", file.stem), file.parent.name) if role_of(word)), "")
-
-
-def _ends(entry: str) -> list[str]:
-    """A `file_name` written on any system, and its ends, the longest first."""
-    composed = unicodedata.normalize("NFC", entry).replace("\\", "/")
-    words = [word for word in composed.split("/") if word not in ("", ".")]
-    return ["/".join(words[i:]) for i in range(len(words))]
-
-
-def _match(entry: str, beside: str, paths: dict[str, str], shared: Counter[str]) -> str | None:
-    """The image that a `file_name` means: the path, or its longest end that is one and that no other entry shares.
-
-    Else an image somewhere that alone has its name, or had it before it was uploaded.
-    """
-    for i, end in enumerate(_ends(entry)):
-        for root in (f"{beside}/", "", "images/", "JPEGImages/"):
-            if (i == 0 or shared[end] == 1) and root + end in paths:
-                return paths[root + end]
-    name = _ends(entry)[-1] if _ends(entry) else ""
-    same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name.casefold()]
-    if not same:
-        name = _uploaded(entry)
-        same = [path for key, path in paths.items() if key.rpartition("/")[2].casefold() == name]
-    return same[0] if shared[name] == len(same) == 1 else None
-
-
-def _uploaded(entry: str) -> str:
-    return before_upload(_ends(entry)[-1]) if _ends(entry) else ""

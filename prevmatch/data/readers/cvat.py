@@ -1,5 +1,6 @@
 """CVAT's own XML, `CVAT for images`: annotations.xml, or one file of that form and another name, and the images."""
 
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,12 +20,17 @@ from prevmatch.data.outlines import (
     polygon,
     require_outlines,
     run_lengths,
+    turned,
+    unread_note,
 )
-from prevmatch.data.pairing import pair
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.parts import part_in
+from prevmatch.data.photos import Name, find_photos
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
+
+WITHOUT_AREA = ("skeleton", "points", "polyline", "tag", "cuboid")
+"""Types of labels whose shapes have no area."""
 
 
 def read(folder: Path) -> Found | None:
@@ -48,37 +54,45 @@ def read(folder: Path) -> Found | None:
         )
     walked = walk(folder)
     images = named(folder, walked.files)
-    entries = {entry.get("name", ""): entry for entry in root.iter("image")}
+    entries = {_name(entry): entry for entry in root.iter("image")}
     if len(entries) < len(list(root.iter("image"))):
         raise DataError(f"{path} has two images of one name; export again")
-    paired = pair([Path(name).with_suffix("").as_posix() for name in entries], images, where=str(folder))
-    photo_of = {name: paired.mask_of.get(Path(name).with_suffix("").as_posix()) for name in entries}
-    if not any(photo_of.values()):
-        raise DataError(
-            f"no image of {path} is there, {next(iter(entries), 'none')!r} for one; export with the images"
-        )
-    labels = [label.findtext("name", "") for label in root.iter("label")]
+    photo_of = find_photos(entries, images, folder, path)
+    missing = [entry.name for entry in entries if entry not in photo_of]
+    if not photo_of:
+        raise DataError(f"no image of {path} is there, {(missing or ['none'])[0]!r} for one; export with the images")
+    labels = [
+        label.findtext("name", "") for label in root.iter("label")
+        if label.find("parent") is None and label.findtext("type") not in WITHOUT_AREA
+    ]  # fmt: skip
     names, ids = class_ids(labels or sorted({shape.get("label", "") for image in entries.values() for shape in image}))
     masks, boxes, outlines, subsets = {}, 0, 0, {}
-    for name, entry in entries.items():
-        photo = photo_of[name]
-        if photo is None:
-            continue
-        subsets[photo] = entry.get("subset", "")
-        size = int(entry.get("width", 0)), int(entry.get("height", 0))
+    unread, bare = Counter[str](), 0
+    for name, photo in photo_of.items():
+        entry = entries[name]
+        if photo in subsets:
+            raise DataError(f"{path} has two images that are {photo!r}, {name.name!r} for one; keep one")
+        subsets[photo] = name.part
+        try:
+            size = int(float(entry.get("width", 0))), int(float(entry.get("height", 0)))
+            inside = sorted(entry, key=lambda shape: (shape.tag != "box", int(shape.get("z_order", 0))))
+        except ValueError as error:
+            raise DataError(f"{path} has a broken image {name.name!r} ({error}); export again") from error
         shapes: list[tuple[int, Outline]] = []
-        for shape in sorted(entry, key=lambda shape: (shape.tag != "box", int(shape.get("z_order", 0)))):
+        for shape in inside:
+            outline = _outline(shape, size, path)
+            if outline is None:
+                unread[shape.tag] += 1
+                continue
             if shape.get("label") not in ids:
                 raise DataError(f"{path} has a shape of {shape.get('label')!r}, which is not among its labels")
-            outline = _outline(shape, size, path)
-            if outline is not None:
-                boxes += shape.tag == "box"
-                shapes.append((IGNORE_INDEX if shape.tag == "box" else ids[shape.get("label", "")], outline))
+            boxes += shape.tag == "box"
+            shapes.append((IGNORE_INDEX if shape.tag == "box" else ids[shape.get("label", "")], outline))
         outlines += len(shapes)
+        bare += bool(inside) and not shapes
         if shapes:
             masks[photo] = cell(size, shapes, path)
     require_outlines(path, boxes, outlines)
-    missing = [name for name, photo in photo_of.items() if photo is None]
     return Found(
         parts=in_parts(images, masks, lambda name: subsets.get(name) or part_in(name)),
         class_names=names,
@@ -88,9 +102,15 @@ def read(folder: Path) -> Found | None:
         notes=[
             *walked.notes(),
             *boxes_note(boxes),
+            *unread_note(unread, bare),
             *[f"{len(missing)} images of {path.name} are missing, {missing[0]!r} for one" for _ in missing[:1]],
         ],
     )
+
+
+def _name(entry: ElementTree.Element) -> Name:
+    subset = entry.get("subset", "")
+    return Name(entry.get("name", ""), f"images/{subset}", subset)
 
 
 def _is_cvat(path: Path) -> bool:
@@ -106,14 +126,19 @@ def _outline(shape: ElementTree.Element, size: tuple[int, int], path: Path) -> O
     def number(name: str) -> float:
         return float(shape.attrib[name])
 
+    def rotated(outline: Outline, x: float, y: float) -> Outline:
+        return turned(outline, float(shape.get("rotation", 0)), x, y)
+
     try:
         match shape.tag:
             case "polygon":
                 return polygon([[float(x) for x in point.split(",")] for point in shape.attrib["points"].split(";")])
             case "box":
-                return box(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
+                left, top, right, bottom = map(number, ("xtl", "ytl", "xbr", "ybr"))
+                return rotated(box(left, top, right, bottom), (left + right) / 2, (top + bottom) / 2)
             case "ellipse":
-                return ellipse(number("cx"), number("cy"), number("rx"), number("ry"))
+                x, y = number("cx"), number("cy")
+                return rotated(ellipse(x, y, number("rx"), number("ry")), x, y)
             case "mask":
                 return _mask(shape, size)
     except (KeyError, ValueError, IndexError) as error:

@@ -20,18 +20,23 @@ from prevmatch.data.outlines import (
     polygon,
     require_outlines,
     run_lengths,
+    turned,
+    unread_note,
 )
-from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
+from prevmatch.data.photos import Name, find_photos
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
-KINDS = ("polygonlabels", "brushlabels", "ellipselabels", "rectanglelabels")
+KINDS = ("polygon", "brush", "ellipse", "rectangle")
 
 
 def read(folder: Path) -> Found | None:
-    """Read the tasks of the one JSON file that is a list of them; a task without annotation is unlabelled."""
+    """Read the tasks of the one JSON file that is a list of them; a task without annotation is unlabelled.
+
+    So is one with none that has an area and a label.
+    """
     found = [(path, content) for path in sorted(folder.glob("*.json")) if _is_tasks(content := read_json(path))]
     if not found:
         return None
@@ -44,27 +49,28 @@ def read(folder: Path) -> Found | None:
     images = named(folder, walked.files)
     drawn: dict[str, tuple[tuple[int, int], list[tuple[str, Outline, bool]]]] = {}
     missing = []
-    ends = Counter(image.name.casefold() for image in images.values())
-    for task in tasks:
-        address = next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}$", str(v))), "")
-        name = address.replace("\\", "/").replace("?d=", "/").rpartition("/")[2]
-        same = [key for key, image in images.items() if image.name == name]
-        same = same or [key for key, image in images.items() if image.name.casefold() == before_upload(name)]
-        if len(same) > 1 or (ends[before_upload(name)] > 1 and not same):
-            raise DataError(f"{path}: several images could be {name!r} of a task: {same}; keep one")
-        if not same:
-            missing.append(name)
+    unread, bare = Counter[str](), 0
+    names = [Name(_address(task)) for task in tasks]
+    photo_of = find_photos(names, images, folder, path)
+    for task, name in zip(tasks, names, strict=True):
+        if name not in photo_of:
+            missing.append(name.name)
             continue
+        photo = photo_of[name]
         done = [one for one in task.get("annotations", []) if not one.get("was_cancelled")]
         if len(done) > 1:
-            raise DataError(f"{path} has {len(done)} annotations of {name!r}; keep one of each task")
-        if done and same[0] in drawn:
-            raise DataError(f"{path} has two tasks for the image {name!r}; keep one")
+            raise DataError(f"{path} has {len(done)} annotations of {name.name!r}; keep one of each task")
+        if done and photo in drawn:
+            raise DataError(f"{path} has two tasks for the image {name.name!r}; keep one")
         if done:
-            drawn[same[0]] = _shapes(done[0]["result"], path, images[same[0]])
+            size, shapes, others = _shapes(done[0]["result"], path, images[photo])
+            unread += others
+            bare += bool(others) and not shapes
+            if shapes or not others:
+                drawn[photo] = size, shapes
     if missing and len(missing) == len(tasks):
         raise DataError(f"no image of {path} is there, {missing[0]!r} for one; put the images beside it")
-    names, ids = class_ids(sorted({label for _, shapes in drawn.values() for label, _, _ in shapes}))
+    classes, ids = class_ids(sorted({label for _, shapes in drawn.values() for label, _, _ in shapes}))
     boxes = sum(is_box for _, shapes in drawn.values() for _, _, is_box in shapes)
     require_outlines(path, boxes, sum(len(shapes) for _, shapes in drawn.values()))
     masks = {
@@ -76,13 +82,14 @@ def read(folder: Path) -> Found | None:
     }  # fmt: skip
     return Found(
         parts=in_parts(images, masks),
-        class_names=names,
-        palette=voc_colours(len(names)),
+        class_names=classes,
+        palette=voc_colours(len(classes)),
         annotated=True,
         layout=f"Label Studio, {path.name}",
         notes=[
             *walked.notes(),
             *boxes_note(boxes),
+            *unread_note(unread, bare),
             *[f"{len(missing)} images of {path.name} are missing, {missing[0]!r} for one" for _ in missing[:1]],
         ],
     )
@@ -94,29 +101,43 @@ def _is_tasks(content: Any) -> bool:
     )  # fmt: skip
 
 
-def _shapes(results: list[dict], path: Path, image: Path) -> tuple[tuple[int, int], list[tuple[str, Outline, bool]]]:
-    """Size of an image, and label, outline and whether it is only a box, of each region."""
+def _address(task: dict) -> str:
+    """Where a task says that its image is."""
+    return next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}(\?.*)?$", str(v))), "")
+
+
+def _shapes(
+    results: list[dict], path: Path, image: Path
+) -> tuple[tuple[int, int], list[tuple[str, Outline, bool]], Counter[str]]:
+    """Size of an image; label, outline and whether it is only a box, of each region; the kinds of other results."""
     shapes: list[tuple[str, Outline, bool]] = []
+    others = Counter[str]()
     size = (0, 0)
     try:
+        apart = {one["id"]: one["value"]["labels"] for one in results if one["type"] == "labels"}
         for result in results:
-            kind, value = result["type"], result["value"]
-            if kind not in KINDS or not value.get(kind):
+            kind = result["type"].removesuffix("labels")
+            labels = kind in KINDS and (result["value"].get(f"{kind}labels") or apart.get(result.get("id")))
+            if not labels:
+                others[result["type"]] += result["type"] not in ("labels", "relation")
                 continue
+            value = result["value"]
             size = int(result["original_width"]), int(result["original_height"])
             share = size[0] / 100, size[1] / 100
             match kind:
-                case "polygonlabels":
+                case "polygon":
                     outline = polygon([(x * share[0], y * share[1]) for x, y in value["points"]])
-                case "ellipselabels":
-                    outline = ellipse(value["x"] * share[0], value["y"] * share[1],
-                                      value["radiusX"] * share[0], value["radiusY"] * share[1])  # fmt: skip
-                case "rectanglelabels":
+                case "ellipse":
+                    x, y = value["x"] * share[0], value["y"] * share[1]
+                    outline = ellipse(x, y, value["radiusX"] * share[0], value["radiusY"] * share[1])
+                    outline = turned(outline, value.get("rotation") or 0, x, y)
+                case "rectangle":
                     left, top = value["x"] * share[0], value["y"] * share[1]
                     outline = box(left, top, left + value["width"] * share[0], top + value["height"] * share[1])
+                    outline = turned(outline, value.get("rotation") or 0, left, top)
                 case _:
                     outline = run_lengths(_brush(value["rle"], size) > 0)
-            shapes.append((str(value[kind][0]), outline, kind == "rectanglelabels"))
+            shapes.append((str(labels[0]), outline, kind == "rectangle"))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             f"{path} has a region that is broken ({type(error).__name__}: {error}); export again"
@@ -126,7 +147,7 @@ def _shapes(results: list[dict], path: Path, image: Path) -> tuple[tuple[int, in
 
         with Image.open(image) as opened:
             size = opened.size
-    return size, shapes
+    return size, shapes, +others
 
 
 def _brush(packed: list[int], size: tuple[int, int]) -> np.ndarray:

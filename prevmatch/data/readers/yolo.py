@@ -1,6 +1,9 @@
 """Text files of YOLO segmentation: images/ and labels/, whole or in parts, as Ultralytics and Roboflow have them."""
 
+import os.path
+import unicodedata
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,9 @@ from prevmatch.data.lists import first_five
 from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, polygon, require_outlines
 from prevmatch.data.pairing import before_upload
 from prevmatch.data.palettes import voc_colours
-from prevmatch.data.texts import find_class_list, read_class_names, read_text
+from prevmatch.data.parts import part_in, role_of
+from prevmatch.data.photos import Name, find_photos
+from prevmatch.data.texts import CLASS_LISTS, find_class_list, read_class_names, read_text
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
@@ -22,7 +27,7 @@ def read(folder: Path) -> Found | None:
     """Read labels/x.txt for images/x.jpg; without one, or where it is empty, the image is unlabelled.
 
     Tools write an empty text for each photo that nobody has looked at yet, and training would learn that it shows
-    nothing.
+    nothing. The parts are those of data.yaml, if it says any, else those that folders are called by.
     """
     walked = walk(folder)
     texts, orphans = _texts([path for path in walked.files if "images" in [part.lower() for part in path.parts]])
@@ -38,7 +43,8 @@ def read(folder: Path) -> Found | None:
     boxes = sum(is_box for shapes in lines.values() for _, _, is_box in shapes)
     require_outlines(folder, boxes, sum(map(len, lines.values())))
     images = named(folder, walked.files)
-    notes = walked.notes() + boxes_note(boxes)
+    part_of, missing = _parts(folder, images)
+    notes = walked.notes() + boxes_note(boxes) + missing
     if empty := sum(not shapes for shapes in lines.values()):
         notes.append(
             f"{empty} of {len(lines)} texts are empty: their images count as unlabelled, not as without objects"
@@ -57,7 +63,7 @@ def read(folder: Path) -> Found | None:
                 texts[path],
             )
     return Found(
-        parts=in_parts(images, masks),
+        parts=in_parts(images, masks, lambda name: _part(part_in(name), part_of.get(name))),
         class_names=names,
         palette=voc_colours(len(names)),
         annotated=True,
@@ -71,19 +77,20 @@ def _texts(images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
 
     Raises DataError for an image with several texts.
     """
-    wanted = {path: _text_of(path) for path in images}
-    there = {text for folder in {text.parent for text in wanted.values()} for text in folder.glob("*.txt")}
-    texts = {path: text for path, text in wanted.items() if text in there}
+    folders = {_text_of(path).parent for path in images}
+    there = {_composed(text): text for folder in folders for text in folder.glob("*.txt")}
+    wanted = {path: _composed(_text_of(path)) for path in images}
+    texts = {path: there[text] for path, text in wanted.items() if text in there}
     uploaded = defaultdict(list)
-    for text in sorted(there - set(texts.values())):
-        uploaded[text.parent, before_upload(text.stem)].append(text)
+    for text in sorted(there.keys() - set(wanted.values())):
+        uploaded[text.parent, before_upload(text.stem)].append(there[text])
     for path in wanted.keys() - texts.keys():
-        same = uploaded[wanted[path].parent, path.stem.casefold()]
+        same = uploaded[wanted[path].parent, wanted[path].stem.casefold()]
         if len(same) > 1:
             raise DataError(f"{path} has {len(same)} texts, {same[0].name} and {same[1].name} for two; keep one")
         if same:
             texts[path] = same[0]
-    return texts, sorted(text.name for text in there - set(texts.values()))
+    return texts, sorted(text.name for text in set(there.values()) - set(texts.values()))
 
 
 def _text_of(image: Path) -> Path:
@@ -92,6 +99,66 @@ def _text_of(image: Path) -> Path:
     last = max(i for i, part in enumerate(parts) if part.lower() == "images")
     other = {"Images": "Labels", "IMAGES": "LABELS"}.get(parts[last], "labels")
     return Path(*parts[:last], other, *parts[last + 1 :])
+
+
+def _composed(path: Path) -> Path:
+    return Path(unicodedata.normalize("NFC", str(path)))
+
+
+def _parts(folder: Path, images: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
+    """The part that data.yaml puts each image into, by folders or lists, and what to tell of those that are not there.
+
+    Raises DataError for an image in two parts.
+    """
+    import yaml
+
+    files = [folder / name for name in CLASS_LISTS if name.endswith((".yaml", ".yml")) and (folder / name).is_file()]
+    if not files:
+        return {}, []
+    try:
+        content = yaml.safe_load(read_text(files[0]))
+    except yaml.YAMLError as error:
+        raise DataError(f"{files[0]} is no YAML ({str(error).splitlines()[0]}); correct it") from error
+    part_of: dict[str, str] = {}
+    notes = []
+    for part in ("train", "val", "test") if isinstance(content, dict) else ():
+        entries = content.get(part) or []
+        for entry in map(str, entries if isinstance(entries, list) else [entries]):
+            place = _place(folder, str(content.get("path") or ""), entry)
+            if place is None:
+                notes.append(f"{files[0].name} has {entry!r} for {part}, which is not here")
+                continue
+            if place.is_dir():
+                inside = [name for name, path in images.items() if place in path.parents]
+            else:
+                names = [
+                    Name(line.strip(), place.parent.relative_to(folder).as_posix())
+                    for line in read_text(place, what="list").splitlines() if line.strip()
+                ]  # fmt: skip
+                found = find_photos(names, images, folder, place)
+                inside = list(found.values())
+                if missing := [name.name for name in names if name not in found]:
+                    notes.append(f"{len(missing)} images of {place.name} are missing: {first_five(missing)}")
+            if double := [name for name in inside if part_of.setdefault(name, part) != part]:
+                raise DataError(
+                    f"{files[0]} puts {double[0]!r} into {part_of[double[0]]} and {part}; keep one (without val, some "
+                    "images are held out)"
+                )
+    return part_of, notes
+
+
+def _place(folder: Path, root: str, entry: str) -> Path | None:
+    """The file or folder below `folder` that an entry of data.yaml means, which may be of another computer."""
+    words = [word for word in entry.replace("\\", "/").split("/") if word not in ("", ".", "..")]
+    whole = not (entry.startswith("/") or entry[1:2] == ":")
+    ends = (folder.joinpath(*words[start:]) for start in range(1 if whole else len(words)))
+    places = (folder / os.path.relpath(place, folder) for place in (folder / root / entry, *ends))
+    return next((place for place in places if ".." not in place.parts[len(folder.parts) :] and place.exists()), None)
+
+
+def _part(own: str, said: str | None) -> str:
+    """The part that data.yaml says, by the name of its folder where that says the same."""
+    return own if said is None or role_of(own) == role_of(said) else said
 
 
 def _lines(path: Path) -> list[tuple[int, Outline, bool]]:
