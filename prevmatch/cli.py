@@ -67,7 +67,8 @@ def _planned(config: TrainConfig, default: TrainConfig) -> TrainConfig:
     plan = read_plan(Path(config.plan))
     if config.epochs != default.epochs:  # which mean passes over the images, not over what the plan's schedule takes
         plan = {name: value for name, value in plan.items() if name not in ("epoch_images", "bank_interval")}
-    return replace(config, **{name: v for name, v in plan.items() if getattr(config, name) == getattr(default, name)})
+    plan = {name: value for name, value in plan.items() if getattr(config, name) == getattr(default, name)}
+    return TrainConfig.from_json(config.to_json() | plan)
 
 
 def run_recipe(

@@ -7,7 +7,8 @@ reads; a `TrainConfig` is all of them. Arguments of single commands stand in `cl
 import dataclasses
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from prevmatch.errors import ConfigError
 
@@ -515,8 +516,12 @@ class TrainConfig(
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The settings that `to_json` wrote; raises ConfigError for unknown ones."""
+        _check(isinstance(values, dict), "settings are no table of names and values; is config.json damaged?")
         unknown = set(values) - {field.name for field in fields(cls)}
         _check(not unknown, f"unknown settings: {', '.join(sorted(unknown))}")
+        for field in fields(cls):
+            value = values.get(field.name, field.default)
+            _check(_is_of(value, field.type), f"{field.name} is {value!r}, which is of the wrong kind")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             paths = {k: Path(values[k]) for k in ("data_dir", "output_dir") if values.get(k) is not None}
@@ -536,6 +541,18 @@ def material(config: dict[str, Any]) -> dict[str, Any]:
     # Through JSON's eyes: lists for tuples.
     complete = defaults | config
     return {k: list(v) if isinstance(v, tuple) else v for k, v in complete.items() if k not in free}
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value, as JSON has it, is of the kind that a setting is annotated with."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_of(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple)
+    kinds: Any = {float: (int, float), Path: (str, Path)}.get(kind, kind)
+    return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ LEVEL = 0.9
 DRAWS = 4000
 FEWEST = 3
 """Masks with a class, or images at all, from which on there is an interval."""
+MOST_FOLDS = 5
+"""Folds that are advised."""
 MANY = 30
 """Masks from which on a single split is not told to be too small."""
 
@@ -211,16 +213,16 @@ def _drawn(counts: np.ndarray, seed: int) -> np.ndarray:
     return np.tensordot(times.astype(np.float64), counts.astype(np.float64), axes=1)
 
 
-def told(interval: Interval, *, folds: bool, whole: bool = False) -> str:
+def told(interval: Interval, *, folds: bool, whole: bool = False, masks: int = MOST_FOLDS) -> str:
     """The number for a person: with how sure it is and, where that is not much, what would help.
 
     `folds` says that each mask was scored by a network that never saw it; `whole` that the validation images are a
-    data set's own, so that no folds can help.
+    data set's own, so that no folds can help; `masks` how many there are in all, which folds would divide.
     """
     if folds:
         return f"{interval}, each scored by a network that never saw it"
-    few = not whole and interval.masks < MANY
-    return f"{interval}{': --folds 5 gives a number to rely on' * few}"
+    few = not whole and interval.masks < MANY and masks >= FEWEST
+    return f"{interval}{f': --folds {min(masks, MOST_FOLDS)} gives a number to rely on' * few}"
 
 
 def answer(gain: Interval, *, other: str = "supervised") -> str:

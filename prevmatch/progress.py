@@ -15,15 +15,15 @@ class Lines:
     """A file for tqdm that turns what would be redrawn into lines of standard error, far enough apart."""
 
     def __init__(self) -> None:
-        self.written, self.count = 0.0, ""
+        self.written, self.line, self.count = 0.0, "", ""
 
     def write(self, text: str) -> None:
-        """Write what there is to read in it, unless the last line is too fresh; always where all is done."""
-        line = text.strip()
-        count = line.partition("[")[0]  # at its end a bar is drawn again, with another rate
-        due = time.monotonic() - self.written >= SECONDS_BETWEEN_LINES or "100%" in count
-        if line and count != self.count and due:
-            print(line, file=sys.stderr, flush=True)
+        """Write what there is to read in it, unless the last line is too fresh; at the end of a bar its last state."""
+        self.line = text.strip() or self.line
+        count = self.line.partition("[")[0]  # what follows changes without a step
+        due = count != self.count and time.monotonic() - self.written >= SECONDS_BETWEEN_LINES
+        if (self.line and "100%" not in count and due) or text == "\n":  # tqdm's way to end a bar
+            print(self.line, file=sys.stderr, flush=True)
             self.written, self.count = time.monotonic(), count
 
     def flush(self) -> None:

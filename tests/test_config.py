@@ -61,3 +61,17 @@ def test_settings_that_an_earlier_version_did_not_know_have_their_defaults():
     config = json.loads(json.dumps(TrainConfig().to_json()))
     earlier = {name: value for name, value in config.items() if name not in ("ema_decay", "optimizer", "score")}
     assert material(earlier) == material(config) == material(TrainConfig().to_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", "abc"), ("epochs", 2.5), ("twin", 1), ("atrous_rates", 3), ("method", "magic"), ("image_size", True)],
+)
+def test_value_of_another_kind_is_named(name, value):
+    with pytest.raises(ConfigError, match=f"^{name} is {value!r}, which is of the wrong kind$"):
+        TrainConfig.from_json({name: value})
+
+
+def test_content_that_is_no_table_is_refused():
+    with pytest.raises(ConfigError, match=r"no table of names and values; is config\.json damaged"):
+        TrainConfig.from_json([])

@@ -149,6 +149,8 @@ def test_sentences():
     assert told(Interval(54.2, 53, 55, 101), folds=False) == "54 ± 1 from 101 masks"
     assert told(Interval(54.2, 53.9, 54.6, 101), folds=False) == "54.2 ± 0.4 from 101 masks"  # not ± 0
     assert told(number, folds=False, whole=True) == "54 ± 17 from 4 masks"
+    assert told(number, folds=False, masks=4) == "54 ± 17 from 4 masks: --folds 4 gives a number to rely on"
+    assert told(number, folds=False, masks=2) == "54 ± 17 from 4 masks"
     assert answer(Interval(3.1, 1.2, 5.0, 20)) == "yes, +3.1 [1.2, 5.0]"
     assert answer(Interval(0.4, -2.1, 3.0, 8)) == "cannot be told from 8 masks: +0.4 [-2.1, 3.0]"
     assert answer(Interval(0.02, 0.01, 0.04, 101)) == "cannot be told from 101 masks: +0.0 [0.0, 0.0]"

@@ -446,6 +446,18 @@ def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):
     )
 
 
+def test_by_what_a_run_was_sized_does_not_matter_when_it_goes_on(tiny_config, tiny_data):
+    sized = dataclasses.replace(tiny_config, epochs=0, epoch_images=0, steps=2, panel_every=0)
+    train(sized, tiny_data)
+    begun = json.loads((tiny_config.output_dir / "config.json").read_text())
+    alike = dataclasses.replace(
+        sized, steps=0, epochs=begun["epochs"], epoch_images=begun["epoch_images"], resume=True
+    )
+    train(alike, tiny_data)
+    with pytest.raises(ConfigError, match=r"other settings: .*epoch"):
+        train(dataclasses.replace(sized, steps=30, resume=True), tiny_data)
+
+
 @pytest.mark.variation
 def test_compiled_network_trains_alike(tiny_config, tiny_data, tmp_path, monkeypatch, one_thread):
     # aot_eager traces and differentiates as `--dynamo_backend inductor` does, without a minute of compiling.

@@ -30,4 +30,15 @@ def test_what_a_bar_shows_in_between_makes_no_more_lines(capsys):
         for loss in range(50):
             bar.set_postfix_str(f"loss={loss}")  # redraws at once
             bar.update()
-    assert len(capsys.readouterr().err.splitlines()) <= 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 2
+    assert lines[-1].endswith("loss=49]")
+
+
+def test_last_line_holds_what_was_shown_after_the_last_step(capsys):
+    with progress(total=2, desc="train", delay=0) as bar:
+        bar.delay = 0
+        bar.update(2)
+        bar.set_postfix_str("mIoU=1")
+        bar.set_postfix_str("mIoU=2")
+    assert [line[-7:] for line in capsys.readouterr().err.splitlines() if "100%" in line] == ["mIoU=2]"]

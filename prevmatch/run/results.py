@@ -172,9 +172,10 @@ def read_numbers(config: TrainConfig, epochs: int, absent: float) -> Scores | No
 def interval_json(numbers: Scores, config: TrainConfig, data: TrainingData) -> dict[str, Any]:
     """The intervals of a run as JSON, and what is told of its number."""
     whole = config.dataset != "custom" or config.val_part is not None
+    masks = len(data.labelled) + len(data.val)
     return {
         **numbers.miou.to_json(),
-        "told": told(numbers.miou, folds=config.fold == 0, whole=whole or config.fold is not None),
+        "told": told(numbers.miou, folds=config.fold == 0, whole=whole or config.fold is not None, masks=masks),
         "classes": {n: c.to_json() for n, c in zip(data.source.class_names, numbers.classes, strict=True)},
     }
 

@@ -22,6 +22,9 @@ from prevmatch.run.logbook import Logbook
 from prevmatch.run.state import TrainState
 from prevmatch.students import Student, named
 
+SIZED_BY = {"steps", "hours"}
+"""Settings that mean nothing beyond the epochs and the images in each that they came to."""
+
 
 class Keeper:
     """Saves and restores one run; use as a context manager, which waits for what is still being written."""
@@ -133,7 +136,7 @@ class Keeper:
         fitted = {"epoch_images"} if other_photos else set()
         others = [name for name in now if now[name] != then.get(name) and name not in fitted]
         different = [f"{name}={now[name]} (was {then.get(name)})" for name in others]
-        if different:
+        if set(others) - SIZED_BY:
             raise ConfigError(f"{found} was made with other settings: {', '.join(different)}; use those to resume")
         if "names" in changed:
             raise ConfigError(f"{found} was made with other images or another split; use those to resume")

@@ -107,8 +107,9 @@ def _of_equal_seeds(
 def score_table(results: Sequence[dict], names: Sequence[str]) -> str:
     """A Markdown table of the runs' scores, from the contents of their result.json; those that differ in their seed
     alone have a line with their mean, and deviation, below them."""
+    images = {_images(result) for result in results}
     lines = [
-        f"mIoU in % on {_images(results[0])}",
+        f"mIoU in % on {images.pop() if len(images) == 1 else 'different images, so rows do not compare'}",
         "",
         "| method     | labelled | unlabelled |   seed |  best mIoU | at epoch | final mIoU | s / iteration |",
         "|------------|---------:|-----------:|-------:|-----------:|---------:|-----------:|--------------:|",
@@ -144,8 +145,10 @@ def _row(data: TrainingData, index: int, models: Sequence[Segmenter], image_size
 
 def _read_result(run: Path) -> dict:
     try:
-        return json.loads((run / "result.json").read_text())
-    except (OSError, ValueError) as error:
+        result = json.loads((run / "result.json").read_text())
+        TrainConfig.from_json(result["config"])
+        return result
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run} has no readable result.json; it is no finished run") from error
 
 

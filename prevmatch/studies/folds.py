@@ -64,14 +64,16 @@ def sensible_epochs(pooled: dict[int, np.ndarray], fold: np.ndarray) -> tuple[in
     )
 
 
-def run_all(config: TrainConfig, begun: float) -> TrainResult | None:
+def run_all(config: TrainConfig, begun: float) -> TrainResult:
     """Train what the settings ask for, in turn: one run, or the folds and the final model, or one of these.
 
-    Returns the result of the last one, None where it was a single fold. `begun` is when max_hours began to count, on
-    the clock of `time.monotonic`. Raises the errors of `train`; with `resume` the same call goes on.
+    Returns the result of the last one. `begun` is when max_hours began to count, on the clock of `time.monotonic`.
+    Raises the errors of `train`; with `resume` the same call goes on.
     """
-    result, seconds, length = None, [], dict[str, Any]()
-    runs = list(_runs(config))
+    seconds, runs, length = list[float](), list(_runs(config)), dict[str, Any]()
+    if config.fold and config.hours and (other := _finished(config)):
+        length = length_of(other)
+        tell(f"as long as {other.name}: the folds' networks are to be alike, so --hours is not measured again")
     if len(runs) > 1:
         tell(
             f"{config.folds} folds and the final model: {len(runs)} trainings one after another, {len(runs)} times "
@@ -87,7 +89,25 @@ def run_all(config: TrainConfig, begun: float) -> TrainResult | None:
         seconds.append(time.monotonic() - since)
         if left := len(runs) - done - 1:
             tell(f"{name}: {result.line()}\nabout {duration(left * sum(seconds) / len(seconds))} to go")
-    return None if config.fold else result
+    return result
+
+
+def _finished(config: TrainConfig) -> Path | None:
+    """The first other fold of a study that is finished."""
+    folds = (config.output_dir / f"fold_{k}" for k in range(1, config.folds + 1) if k != config.fold)
+    return next((run for run in folds if (run / "result.json").is_file()), None)
+
+
+def _require_equal_length(run: Path, folds: int) -> None:
+    """Raise DataError where folds trained for different lengths, for what they say together is of no length then."""
+    lengths = {k: length_of(run / f"fold_{k}") for k in range(1, folds + 1)}
+    images = {k: length["epochs"] * length["epoch_images"] for k, length in lengths.items()}
+    if len({(lengths[k]["epochs"], count) for k, count in images.items()}) > 1:
+        few, many = min(images, key=lambda k: images[k]), max(images, key=lambda k: images[k])
+        raise DataError(
+            f"the folds trained for different lengths, fold {few} on {images[few]} images and fold {many} on "
+            f"{images[many]}; train them again with one --steps, or all in one command"
+        )
 
 
 def length_of(run: Path) -> dict[str, Any]:
@@ -115,6 +135,7 @@ def _final(config: TrainConfig) -> TrainConfig:
     """Pool the folds and note what they found; the settings of the final model."""
     run, folds = config.output_dir, config.folds
     validation, fold = pool(run, folds)
+    _require_equal_length(run, folds)
     pooled = by_epoch(run, folds)
     epochs, why = sensible_epochs(pooled, fold)
     if is_first():

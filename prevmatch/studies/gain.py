@@ -34,7 +34,7 @@ def gain(runs: Sequence[Path], others: Sequence[Path]) -> Interval:
     units = [np.tile(first[0].units, count)]
     seeds = np.repeat(np.arange(count), len(ids))
     if settings_of(runs[0]).fold == 0:
-        folds = [json.loads((run / SUMMARY).read_text())["masks"] for run in runs]
+        folds = [_folds_of(run) for run in runs]
         fold = np.array([each[name] for each in folds for name in ids])
         units.append(seeds * (fold.max() + 1) + fold)
     if count >= FEWEST:
@@ -43,6 +43,14 @@ def gain(runs: Sequence[Path], others: Sequence[Path]) -> Interval:
         *(np.concatenate([_in_order(each, ids) for each in side]) for side in (first, second)), units=units
     )
     return replace(found, masks=len(ids))
+
+
+def _folds_of(run: Path) -> dict[str, int]:
+    """The fold of each mask; DataError where that cannot be read."""
+    try:
+        return json.loads((run / SUMMARY).read_text())["masks"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run / SUMMARY} is missing or damaged; run --fold 0 again with --resume") from error
 
 
 def _in_order(numbers: Validation, ids: Sequence[str]) -> np.ndarray:

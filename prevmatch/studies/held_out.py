@@ -27,8 +27,8 @@ from prevmatch.progress import progress
 from prevmatch.run.checkpoint import join, newest, read_state
 from prevmatch.studies.gain import settings_of
 
-BINS = 50
-"""Of confidence, each two hundredths wide."""
+BINS = 100
+"""Of confidence, each a hundredth wide."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Said:
     """How often what was said of which class, how confidently, by a guide or of an image."""
 
     counts: np.ndarray
-    """int64 (BINS, C, C): confidence, true class, class said."""
+    """int64, of a single image int32 (BINS, C, C): confidence, true class, class said."""
 
     def reaching(self, threshold: float) -> np.ndarray:
         """The confusion matrix int64 (C, C) of the pixels whose confidence reaches a threshold, rounded to bins."""
@@ -107,7 +107,7 @@ def held_out(run: Path) -> HeldOut:
         who["previous"] = versions.previous
         for row, mask, image in _images(data.source, config, device):
             own = probabilities([scored], image, config)
-            _note(found.images.setdefault(row["id"], _nothing(classes)), own, mask)
+            _note(found.images.setdefault(row["id"], _nothing(classes, np.int32)), own, mask)
             found.run_of[row["id"]] = part
             known = mask != IGNORE_INDEX
             sure = own.gather(0, torch.from_numpy(mask.astype(np.int64) * known)[None].to(device))[0].cpu().numpy()
@@ -137,17 +137,16 @@ def _images(source: Source, config: TrainConfig, device: torch.device) -> Iterat
         yield row, np.array(mask), torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(device)
 
 
-def _nothing(classes: int) -> Said:
-    return Said(np.zeros((BINS, classes, classes), dtype=np.int64))
+def _nothing(classes: int, dtype: type[np.integer] = np.int64) -> Said:
+    return Said(np.zeros((BINS, classes, classes), dtype=dtype))
 
 
 def _note(said: Said, probabilities: Tensor, mask: np.ndarray) -> None:
     confidence, ids = (t.cpu().numpy() for t in probabilities.max(dim=0))
     known = mask != IGNORE_INDEX
     places = (confidence[known] * BINS).astype(np.int64).clip(max=BINS - 1), mask[known].astype(np.int64), ids[known]
-    said.counts += np.bincount(np.ravel_multi_index(places, said.counts.shape), minlength=said.counts.size).reshape(
-        said.counts.shape
-    )
+    counts = np.bincount(np.ravel_multi_index(places, said.counts.shape), minlength=said.counts.size)
+    said.counts += counts.reshape(said.counts.shape).astype(said.counts.dtype)
 
 
 def _bin(threshold: float) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from prevmatch.config import GuidanceConfig
 from prevmatch.studies.held_out import HeldOut, Said
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.94, 0.98)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 HOLDS_UP = 1.0
 """Points of precision that a lower threshold may cost."""
 MORE = 5.0
@@ -56,8 +56,10 @@ def advice(held: HeldOut, config: GuidanceConfig) -> list[str]:
     for guide in (name for name in guiding if name in held.guides):
         said, own = held.guides[guide], threshold_of(guide, config)
         setting = "previous_threshold" if guide == "previous" else "confidence_threshold"
-        threshold = _threshold_advice(guide, said, own, setting)
         already = config.threshold_kind == "classwise"
+        if already and not said.reaching(own).sum():
+            own = min(own, config.threshold_floor)  # down to which a class's own threshold may lie
+        threshold = _threshold_advice(guide, said, own, setting)
         remedy = LABEL_MORE_OF if already else LABEL_MORE_OF + ", or try --threshold_kind classwise"
         lines += threshold or _erased(guide, said.reaching(own), held.class_names, remedy)
     return lines
@@ -66,6 +68,10 @@ def advice(held: HeldOut, config: GuidanceConfig) -> list[str]:
 def _threshold_advice(guide: str, said: Said, own: float, setting: str) -> list[str]:
     share, right = (values[-1] for values in accepted_and_precision(said, own))
     if np.isnan(right):
+        if not accepted_and_precision(said, THRESHOLDS[0])[0][-1] >= MORE:
+            return [
+                f"{WHO[guide]}: none counts, for hardly any is as sure as {THRESHOLDS[0]:g}; train longer (--steps)"
+            ]
         return [f"{WHO[guide]}: none is as sure as {own:g}, so none counts; lower --{setting}"]
     others = {t: tuple(v[-1] for v in accepted_and_precision(said, t)) for t in THRESHOLDS}
     lower = [t for t, (s, r) in others.items() if t < own and r >= right - HOLDS_UP and s >= share + MORE]

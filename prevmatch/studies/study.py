@@ -14,7 +14,7 @@ from typing import Any
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import ConfigError, DataError
-from prevmatch.intervals import answer
+from prevmatch.intervals import MOST_FOLDS, answer
 from prevmatch.run.launch import is_first, wait_for_all
 from prevmatch.share.report_page import STUDY, SUSPICIOUS, read_json, write_report
 from prevmatch.studies.folds import length_of, run_all, tell
@@ -42,9 +42,9 @@ def study(config: TrainConfig) -> list[str]:
     if config.twin:
         tell("afterwards all is done again on labels only, for as many steps and, where that is faster, for as long")
     result = run_all(config, begun)
-    if result is None:
-        return []
     lines = [result.line()]
+    if config.fold:
+        return [f"{lines[0]}; the final model is --fold 0, once all {config.folds} folds are finished"]
     if config.dataset != "custom":  # published data sets have protocols of their own
         return lines
     if config.twin:
@@ -74,11 +74,11 @@ def findings(run: Path) -> dict[str, Any]:
 def next_step(run: Path, settings: TrainConfig, result: dict, found: dict[str, Any]) -> str:
     """The one thing that most likely brings more, in a sentence."""
     if not settings.folds and ": --folds" in (result.get("told") or ""):
-        return "add --folds 5, for a number to rely on"
+        return f"add --folds {min(MOST_FOLDS, result['labelled'] + result['validation'])}, for a number to rely on"
     if found["suspicious"] and found["suspicious"][0]["contradicted"] >= DOUBTFUL:
         worst = found["suspicious"][0]
         return f"look at the mask of {worst['image']} ({worst['why']})"
-    if any(": no: use" in line for line in found["helped"].values()):
+    if any("? no: use" in line for line in found["helped"].values()):
         return "use --method supervised, which was better from the same masks"
     suggest = f"prevmatch suggest {shlex.quote(str(run))} --count 10" if result.get("unlabelled") else ""
     if advice := (found["pseudo_labels"] or {}).get("advice"):

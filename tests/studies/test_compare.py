@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from prevmatch.config import TrainConfig
+from prevmatch.errors import PrevMatchError
 from prevmatch.run.validation import Validation, file_of, write_validation
-from prevmatch.studies.compare import _answers, _names, score_table
+from prevmatch.studies.compare import _answers, _names, compare, score_table
 
 
 def result(method, labelled, unlabelled, best, seed=0):
@@ -84,3 +85,15 @@ def test_only_equal_seeds_are_paired(run):
     ]
     runs, results = zip(*made, strict=True)
     assert _answers(runs, results)[-1].endswith("; of the methods: cannot be told from 2 trainings each")
+
+
+def test_runs_scored_on_different_images_are_said_not_to_compare():
+    results = [result("prevmatch", 23, 344, 60), result("supervised", 23, 0, 65) | {"validation": 4}]
+    assert score_table(results, ["a", "b"]).startswith("mIoU in % on different images, so rows do not compare\n")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"config": []}', "xx"])
+def test_damaged_result_is_no_finished_run(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(PrevMatchError, match=r"no finished run|damaged"):
+        compare([tmp_path], tmp_path / "out")

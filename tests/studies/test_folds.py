@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -22,7 +23,7 @@ from prevmatch.run.validation import POOLED, evaluations, read_validation
 from prevmatch.studies.compare import compare
 from prevmatch.studies.folds import pool, sensible_epochs
 from prevmatch.studies.gain import gain
-from prevmatch.studies.study import study
+from prevmatch.studies.study import next_step, study
 from prevmatch.studies.suggest import suggest
 
 
@@ -131,7 +132,8 @@ def test_fold_that_was_stopped_goes_on_bit_by_bit_and_the_final_model_waits_for_
     alone = dataclasses.replace(config, output_dir=tmp_path / "run", fold=2, twin=False)
     with pytest.raises(Stopped, match=r"max_hours, after step 1; .*--resume"):
         study(dataclasses.replace(alone, max_hours=1e-7))
-    assert study(dataclasses.replace(alone, resume=True)) == []
+    (told,) = study(dataclasses.replace(alone, resume=True))
+    assert told.endswith("/run/fold_2; the final model is --fold 0, once all 3 folds are finished")
     runs = [tmp_path / "run" / "fold_2", config.output_dir / "fold_2"]
     weights, matrices = zip(
         *(((run / "best/model.safetensors").read_bytes(), read_validation(evaluations(run)[2])) for run in runs),
@@ -144,12 +146,29 @@ def test_fold_that_was_stopped_goes_on_bit_by_bit_and_the_final_model_waits_for_
         study(dataclasses.replace(alone, fold=0))
 
 
+def test_folds_of_different_length_are_not_pooled(studied, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(studied[0].output_dir, run, ignore=shutil.ignore_patterns("checkpoints", "twin*"))
+    other = run / "fold_3" / "config.json"
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"epoch_images": 6}))
+    with pytest.raises(DataError, match="for different lengths, fold 1 on 8 images and fold 3 on 12; train"):
+        study(dataclasses.replace(studied[0], output_dir=run, fold=0, twin=False, overwrite_output_dir=True))
+
+
+def test_a_fold_by_itself_is_as_long_as_those_that_are_finished(studied, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(studied[0].output_dir / "fold_1", run / "fold_1")
+    study(dataclasses.replace(studied[0], output_dir=run, fold=2, twin=False, epochs=0, hours=9.0))
+    assert "as long as fold_1: " in capsys.readouterr().out
+    assert json.loads((run / "fold_2" / "config.json").read_text())["epochs"] == 2
+
+
 KILLED = """
 import json, os, signal, time
 from pathlib import Path
 import prevmatch.loop
 from prevmatch.config import TrainConfig
-from prevmatch.studies.study import study
+from prevmatch.studies.study import next_step, study
 
 real, calls, killed, checkpoint = prevmatch.loop.step, [], Path({mark!r}), Path({checkpoint!r})
 
@@ -263,3 +282,22 @@ def test_comparison_says_whether_the_difference_means_anything(studied, tmp_path
     table = compare([config.output_dir, config.output_dir / "twin"], tmp_path / "comparison")
     assert "mIoU in % on 6 images, each scored by a network that never saw it" in table
     assert "is fixmatch better than supervised? " in table
+
+
+@pytest.mark.parametrize(
+    ("helped", "advice", "step"),
+    [
+        ("did the unlabelled photos help? no: use --method supervised (-4.6 [-9.8, -0.8])", ["x"], "use --method sup"),
+        ("did the unlabelled photos help? yes, +3.1 [1.2, 5.0]", ["lower x"], "lower x"),
+        ("did the unlabelled photos help? yes, +3.1 [1.2, 5.0]", [], "label what is in doubt: prevmatch suggest "),
+    ],
+)
+def test_next_step_follows_from_what_helped(tmp_path, helped, advice, step):
+    found = {"helped": {"twin": helped}, "pseudo_labels": {"advice": advice}, "suspicious": []}
+    result = {"told": "", "unlabelled": 8, "labelled": 4, "validation": 2}
+    assert next_step(tmp_path, TrainConfig(folds=3), result, found).startswith(step)
+
+
+def test_as_many_folds_are_advised_as_there_are_masks(tmp_path):
+    result = {"told": "9 ± 9 from 1 mask: --folds 3 gives a number to rely on", "labelled": 2, "validation": 1}
+    assert next_step(tmp_path, TrainConfig(), result, {}) == "add --folds 3, for a number to rely on"
