@@ -86,14 +86,37 @@ def require_agreement(seen: list[Look], names: tuple[str, ...], config: DataConf
     """Raise DataError, naming files, where masks by themselves make sense and together do not."""
     _require_one_palette(seen)
     ids = [look for look in seen if look.values - {0, IGNORE_INDEX}]
-    white = [look for look in seen if look.values in ({0, IGNORE_INDEX}, {IGNORE_INDEX})]
+    binary = not any(look.values - {0, 1, IGNORE_INDEX} for look in ids)  # else a mask of 255 alone is ignored
+    white = [v for v in seen if v.values == {0, IGNORE_INDEX} or (binary and v.values == {IGNORE_INDEX})]
     both = any(IGNORE_INDEX in look.values for look in ids)  # then 255 is no class
     if config.mask_255 == "auto" and ids and white and not both and len(names) in (0, 2):
         raise DataError(
             f"{len(white)} masks hold only 0 and 255 ({_names(white)}) and {len(ids)} other values "
-            f"({_names(ids)}: {', '.join(map(str, sorted(ids[0].values)[:4]))}); if both mean the foreground, add "
+            f"({_names(ids)}: {_few(ids[0])}); if both mean the foreground, add "
             "--mask_threshold 1, if 255 means ignored, --mask_255 ignored"
         )
+    if not names:
+        _require_one_scale(ids)
+
+
+def _require_one_scale(seen: list[Look]) -> None:
+    """Raise DataError if some files hold small values only and the others large ones only, as ids and grey levels."""
+    sides: tuple[list[Look], list[Look]] = ([], [])
+    for look in seen:
+        values = look.values - {0, IGNORE_INDEX}
+        if min(values) < LARGE_VALUE <= max(values):
+            return
+        sides[max(values) >= LARGE_VALUE].append(look)
+    if all(sides):
+        small, large = (f"{len(side)} masks hold {_few(side[0])} ({_names(side)})" for side in sides)
+        raise DataError(
+            f"{small} and {large}, and none of both: if these are grey levels of the same classes, save all masks as "
+            "class ids; if not, name the classes in classes.txt with their ids, as `5: car`"
+        )
+
+
+def _few(look: Look) -> str:
+    return ", ".join(map(str, sorted(look.values)[:4]))
 
 
 def _require_one_palette(seen: list[Look]) -> None:
@@ -128,10 +151,12 @@ def classes_in(
     """
     found = [int(value) for value in values if value != IGNORE_INDEX]
     has_255 = IGNORE_INDEX in values and not ignored_255
-    if has_255 and found in ([], [0]) and len(names) in (0, 2):
-        names = _two(names)
+    if has_255 and found in ([], [0]) and len(names) <= 2:
+        names = _two(("background", *names) if len(names) == 1 else names)
         told = f"the masks hold only 0 and 255: 255 is read as the class {names[1]!r}, not as ignored"
         return names, (0, *(IGNORE_INDEX for _ in range(254)), 1), (told,)
+    if len(names) == 1 and found == [0, 1]:
+        return ("background", *names), None, (f"0 is read as background, as {names[0]!r} alone is named",)
     if not found:
         raise DataError("every pixel of every mask is 255, which means ignored; training needs a pixel of some class")
     soft = "" if found[-1] < LARGE_VALUE and not mostly_255 else (
@@ -176,7 +201,8 @@ def classes_of_values(
     if names:
         return names, mapping, (f"the values {known} of the masks are the classes {', '.join(names)}",)
     given = "" if list(ids) == list(range(len(ids))) else f", as `{ids[-1]}: name`"
-    told = f"classes found in the masks: {known}; name them in classes.txt, one a line{given}"
+    ignored = "; 255 is ignored" * (IGNORE_INDEX in values)
+    told = f"classes found in the masks: {known}{ignored}; name them in classes.txt, one a line{given}"
     return tuple(f"class_{value}" for value in ids), mapping, (told,)
 
 

@@ -17,6 +17,12 @@ CLASS_LISTS = (
     "labels.json", "data.yaml", "data.yml", "dataset.yaml", "_classes.csv",
 )  # fmt: skip
 """Files in which tools name the classes; the first that is there counts."""
+IDS = ("id", "value", "pixel value", "pixel_value", "index", "class_id", "class id", "label_id", "label id", "number")
+NAMED = ("name", "class", "label", "class_name", "class name", "label_name", "category", "category_name")
+"""What the columns of ids and of names are called, and the keys in JSON."""
+NUMBER_FIRST = re.compile(r"(?P<id>\d+)\s*[:;,=.)\t ]\s*(?P<name>\D.*)")
+NUMBER_LAST = re.compile(r"(?P<name>\D[^,;]*?)\s*[:;,=\t ]\s*(?P<id>\d{1,3})")
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NOT_A_CLASS = ("__ignore__",)
 """What labelme writes into the first line."""
 
@@ -25,8 +31,7 @@ def read_text(path: Path, *, what: str = "file") -> str:
     """The text of a file, UTF-8 or, by its byte order mark, UTF-16; DataError naming the file where it is neither."""
     try:
         content = path.read_bytes()
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if wide else "utf-8-sig")
+        return content.decode("utf-16" if content.startswith(WIDE) else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{what} {path} cannot be read ({error}); save it as UTF-8 text") from error
 
@@ -53,9 +58,14 @@ def columns_titled(path: Path, titles: Sequence[Collection[str]]) -> list[int]:
     if not path.is_file():
         return []
     with path.open("rb") as file:
-        first = file.readline(4096).decode("utf-8-sig", errors="replace")
-    cells = [cell.strip("\"' \r\n").lower() for cell in re.split(r"[,;\t]", first)]
-    found = [next((i for i, cell in enumerate(cells) if cell in names), -1) for names in titles]
+        first = file.read(4096)
+    text = first.decode("utf-16" if first.startswith(WIDE) else "utf-8-sig", errors="replace")
+    return _titled(re.split(r"[,;\t]", text.partition("\n")[0]), titles)
+
+
+def _titled(cells: Sequence[str], titles: Sequence[Collection[str]]) -> list[int]:
+    plain = [cell.strip("\"' \r\n").lower() for cell in cells]
+    found = [next((i for i, cell in enumerate(plain) if cell in names), -1) for names in titles]
     return found if min(found) >= 0 else []
 
 
@@ -73,8 +83,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Class names in the order of their ids, and the ids, from a line each (`sky`, `0: sky`, `0 sky`), CSV, JSON or
-    `names:` of YAML; where no ids are given these are 0, 1, 2, …
+    """Class names in the order of their ids, and the ids, from a line each (`sky`, `0: sky`, `sky 0`), CSV, JSON or
+    `names:` of YAML; where no ids are given these are 0, 1, 2, …; lines that begin with # say nothing.
 
     labelme's `__ignore__` in the first line is no class, nor is the id 255. Raises DataError for names that are
     missing or there twice, and for ids that are.
@@ -106,6 +116,9 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
             return _of_value(content, path)
         case ".csv":
             rows = read_rows(path, what=what)
+            if columns := _titled(rows[0] if rows else (), (IDS, NAMED)):
+                cells = [[row[i] if i < len(row) else "" for i in columns] for row in rows[1:]]
+                return [(_number(number, path), name) for number, name in cells]
             entries: list[tuple[int | None, str]] = []
             for row in rows:
                 numbers = [int(cell) for cell in row if cell.isdecimal()]
@@ -118,10 +131,21 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
                 else entries
             )
     lines = [line.strip() for line in read_text(path, what=what).splitlines()]
-    matches = [re.fullmatch(r"(\d+)\s*[:;,=\t ]\s*(\D.*)", line) for line in lines]
-    if any(lines) and all(match or not line for match, line in zip(matches, lines, strict=True)):
-        return [(int(match[1]), match[2].strip()) for match in matches if match]
+    lines = [line for line in lines if not line.startswith("#")]
+    for pattern in (NUMBER_FIRST, NUMBER_LAST):
+        numbered = [pattern.fullmatch(line) for line in lines if line]
+        told: list[tuple[int | None, str]] = [(int(match["id"]), match["name"].strip()) for match in numbered if match]
+        title = len(numbered) > 2 and not numbered[0]
+        apart = pattern is NUMBER_FIRST or all(len(set(column)) == len(told) for column in zip(*told, strict=True))
+        if told and len(told) == len(numbered) - title and apart:
+            return told
     return [(None, line) for line in lines]
+
+
+def _number(value: Any, path: Path) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdecimal():
+        raise DataError(f"class list {path} has {value!r} where an id belongs; give each class a whole number")
+    return int(value)
 
 
 def _of_value(content: Any, path: Path) -> list[tuple[int | None, str]]:
@@ -134,14 +158,24 @@ def _of_value(content: Any, path: Path) -> list[tuple[int | None, str]]:
     if isinstance(content, dict):
         items = list(content.items())
         if all(str(key).isdecimal() for key, _ in items):
-            return [(int(key), str(value)) for key, value in items]
-        if all(isinstance(value, int) for _, value in items):
-            return [(value, str(key)) for key, value in items]
+            return [(int(key), _name(value, path)) for key, value in items]
+        if all(isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) for _, value in items):
+            return [(int(value), str(key)) for key, value in items]
     elif isinstance(content, list) and all(isinstance(entry, str | int) for entry in content):
         return [(None, str(entry)) for entry in content]
-    elif isinstance(content, list) and all(isinstance(entry, dict) and "name" in entry for entry in content):
-        return [(entry.get("id"), str(entry["name"])) for entry in content]
+    elif isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
+        key = next((key for key in IDS if any(key in entry for entry in content)), None)
+        return [(None if key is None else _number(entry.get(key), path), _name(entry, path)) for entry in content]
     raise DataError(f"class list {path} is neither a list of names nor a table of ids and names")
+
+
+def _name(value: Any, path: Path) -> str:
+    """A name, or that of an entry that says more."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in NAMED if key in value), None)
+    if not isinstance(value, str | int):
+        raise DataError(f"class list {path} has an entry without a name; give each class one")
+    return str(value)
 
 
 def _numbered(entries: list[tuple[int | None, str]], path: Path) -> tuple[list[str], list[int]]:

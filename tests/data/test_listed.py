@@ -32,6 +32,7 @@ def load(folder):
         ("pairs.csv", '"mask";"image"\n' + rows(range(4), "truth\\m10{0}.png;frames\\p{0}.jpg")),
         ("pairs.csv", "image,mask\n" + rows(range(4)) + "frames/p4.jpg,\n"),
         ("pairs.csv", "image,mask\n" + rows(range(4), "p{0}.jpg,m10{0}.png")),
+        ("pairs.CSV", "image_name,mask_name\n" + rows(range(4), "p{0},truth/m10{0}")),
     ],
 )
 def test_table_pairs_photos_and_masks_of_other_names(tmp_path, name, text):
@@ -42,12 +43,34 @@ def test_table_pairs_photos_and_masks_of_other_names(tmp_path, name, text):
     assert data.unlabelled["id"] == ["frames/p4", "frames/p5"]
 
 
+def test_table_in_utf_16_is_read(tmp_path):
+    made(tmp_path, "")
+    (tmp_path / "pairs.csv").write_text("image,mask\n" + rows(range(4)), encoding="utf-16")
+    assert "layout: pairs of pairs.csv" in load(tmp_path).source.notes
+
+
 def test_tables_of_parts_divide_the_photos(tmp_path):
     made(tmp_path, "image,mask\n" + rows(range(3)), "train.csv")
     (tmp_path / "val.csv").write_text("image,mask\n" + rows([3]))
     data = load(tmp_path)
     assert data.val["id"] == ["frames/p3"]
     assert len(data.labelled) == 3
+
+
+def test_a_column_divides_the_photos(tmp_path):
+    parts = ["train", "val", "test", "Train"]
+    lines = [f"frames/p{i}.jpg,truth/m10{i}.png,{part}\n" for i, part in enumerate(parts)]
+    data = load(made(tmp_path, "image,mask,split\n" + "".join(lines)))
+    assert data.val["id"] == ["frames/p1"]
+    assert sorted(data.labelled["id"]) == ["frames/p0", "frames/p3"]
+    assert data.unlabelled["id"] == ["frames/p4", "frames/p5"]  # and the test photo is left out
+
+
+def test_photo_in_two_parts_is_refused(tmp_path):
+    made(tmp_path, "image,mask\n" + rows(range(3)), "train.csv")
+    (tmp_path / "test.csv").write_text("image,mask\n" + rows([2, 3]))
+    with pytest.raises(DataError, match=r"train\.csv puts .*p2\.jpg into train, another line elsewhere; keep one"):
+        load(tmp_path)
 
 
 def test_masks_that_no_line_names_are_no_photos(tmp_path):

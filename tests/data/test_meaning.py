@@ -61,6 +61,9 @@ CONTRADICTIONS = {
     "0/1 and 0/255": ([grey(0, 1)] * 2 + [grey(0, 255)] * 2, "'a2', 'a3'.*--mask_threshold 1.*--mask_255 ignored"),
     "0/1 and all 255": ([grey(0, 1)] * 2 + [grey(255)] * 2, "'a2', 'a3'"),
     "0/128 and 0/255": ([grey(0, 128)] * 2 + [grey(0, 255)] * 2, "'a2', 'a3'"),
+    "0/1/2 and 0/100/200": ([grey(0, 1, 2)] * 2 + [grey(0, 100, 200)] * 2,
+                            r"hold 0, 1, 2 \('a0', 'a1'\) and 2 masks hold 0, 100, 200 \('a2', 'a3'\), and none"),
+    "0/1 and 0/254": ([grey(0, 1)] * 2 + [grey(0, 254)] * 2, "grey levels of the same classes"),
     "soft edges of four": ([grey(0, 64, 128, 192, 255)] * 4, "--mask_threshold 128"),
     "soft edges of few": ([disc(1.2)] * 4, "--mask_threshold 128"),
     "soft edges of many": ([disc(9)] * 4, "--mask_threshold 128"),
@@ -103,6 +106,8 @@ def test_masks_that_contradict_each_other_are_refused_by_name(tmp_path, name):
         ([grey(0, 1)] * 2 + [grey(0, 1, 255)] * 2, {"mask_255": "ignored"}, ["background", "foreground"]),
         ([grey(0, 7, 255)] * 2 + [grey(0, 7, 38)] * 2, {}, ["class_0", "class_7", "class_38"]),
         ([grey(0, 255)] * 4, {}, ["background", "foreground"]),
+        ([grey(0, 1, 2)] * 3 + [grey(255)], {}, ["class_0", "class_1", "class_2"]),
+        ([grey(0, 1)] * 2 + [grey(0, 200)] + [grey(1, 200)], {}, ["class_0", "class_1", "class_200"]),
     ],
 )
 def test_options_say_what_is_meant(tmp_path, masks, settings, expected):
@@ -171,3 +176,16 @@ def test_partly_painted_masks_train_and_their_ignored_share_is_shown(tmp_path):
     data = load(tmp_path, scribbles)
     assert data.source.class_names == ("background", "foreground")
     assert class_table(data.source)[-1] == "ignored 68.8 % of all pixels, at most 75.0 % of a mask ('a0')"
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_one_named_class_is_the_foreground_of_masks_of_two_values(tmp_path, high):
+    (tmp_path / "classes.txt").write_text("polyp\n")
+    data = load(tmp_path, [grey(0, high)] * 4)
+    assert data.source.class_names == ("background", "polyp")
+    assert any("polyp" in note for note in data.source.notes)
+
+
+def test_ignored_value_among_classes_that_were_found_is_said(tmp_path):
+    notes = load(tmp_path, [grey(0, 60, 255)] * 2 + [grey(0, 60)] * 2).source.notes
+    assert any(note.startswith("classes found in the masks: 0, 60; 255 is ignored;") for note in notes)

@@ -16,6 +16,19 @@ LISTS = {
     "class_names.txt": "__ignore__\nsky\ntree\nroad sign\n\n",
     "numbered/classes.txt": "0 sky\n1 tree\n2 road sign",
     "shuffled/classes.txt": "2: road sign\n0: sky\n1: tree",
+    "dotted/classes.txt": "2. road sign\n0. sky\n1) tree\n",
+    "behind/classes.txt": "tree 1\nroad sign 2\nsky 0\n",
+    "commas/classes.txt": "tree,1\nroad sign,2\nsky: 0\n",
+    "titled/classes.txt": "id name\n0 sky\n1 tree\n2 road sign\n",
+    "comment/classes.txt": "# mine\nsky\ntree\n# new\nroad sign\n",
+    "train/classes.csv": "name,id,trainId\ntree,1,0\nsky,0,255\nroad sign,2,1\n",
+    "super/classes.csv": "id,name,supercategory_id\n2,road sign,1\n0,sky,0\n1,tree,1\n",
+    "value/labels.json": json.dumps([{"value": 2, "name": "road sign"}, {"value": 0, "name": "sky"},
+                                     {"value": 1, "name": "tree"}]),
+    "strings/labels.json": json.dumps([{"id": "1", "name": "tree"}, {"id": "0", "name": "sky"},
+                                       {"id": "2", "name": "road sign"}]),
+    "more/labels.json": json.dumps({"0": {"name": "sky", "color": [1, 2, 3]}, "1": {"name": "tree"},
+                                    "2": {"label": "road sign"}}),
     "classes.csv": "id,name\n0,sky\n1,tree\n2,road sign\n",
     "semicolon/classes.csv": "sky;0\ntree;1\nroad sign;2\n",
     "roboflow/_classes.csv": "Pixel Value, Class\n0, sky\n1, tree\n2, road sign\n",
@@ -67,6 +80,7 @@ def test_colours_are_read_from_any_form(tmp_path, name, text):
         ("0: a\n2: b", "must be 0, 1"),
         ("a\na", "different names"),
         ("", "1 to 255"),
+        ("a\n\nb", "different names"),
     ],
 )
 def test_lists_with_gaps_or_doubles_are_refused(tmp_path, text, message):
@@ -90,3 +104,18 @@ def test_the_list_of_a_folder_is_found(tmp_path):
     assert find_class_list(tmp_path) is None
     (tmp_path / "obj.names").write_text("a")
     assert find_class_list(tmp_path) == tmp_path / "obj.names"
+
+
+def test_numbers_that_are_part_of_names_are_no_ids(tmp_path):
+    for text in ("class 2\nclass 1\n", "car 2\ntree\n", "type 1 1\ntype 1 2\n"):
+        (tmp_path / "classes.txt").write_text(text)
+        assert read_class_names(tmp_path / "classes.txt") == tuple(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "content", ['[{"name": "a", "id": 0}, {"name": "b"}]', '[{"id": 0}, {"id": 1}]', '[{"name": "a", "id": "x"}]']
+)
+def test_entries_without_id_or_name_are_refused(tmp_path, content):
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(DataError, match=r"labels\.json has .*; give each class"):
+        read_class_names(tmp_path / "labels.json")

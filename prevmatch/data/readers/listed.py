@@ -12,16 +12,24 @@ from prevmatch.data.walking import IMAGE_SUFFIXES, walk
 from prevmatch.errors import DataError
 
 TITLES = (
-    ("image", "images", "img", "photo", "image_path", "img_path", "image_file", "filename", "file_name", "path"),
-    ("mask", "masks", "label", "mask_path", "label_path", "mask_file", "annotation", "segmentation", "target"),
-)
+    (
+        "image", "images", "img", "photo", "image_path", "img_path", "image_file", "image_name", "image_filename",
+        "filename", "file_name", "path",
+    ),
+    (
+        "mask", "masks", "label", "mask_path", "label_path", "mask_file", "mask_name", "mask_filename", "annotation",
+        "annotation_path", "segmentation", "target",
+    ),
+)  # fmt: skip
+PARTS = ("split", "subset", "part", "set", "partition", "usage")
+"""What a column is called that says which part a photo is in."""
 
 
 def read(folder: Path) -> Found | None:
     """Pair as the tables say; a photo beside listed ones is unlabelled, unless masks lie there too.
 
     A table without any mask that is there pairs something else. Raises DataError for a listed file that is missing, or
-    is both, and for a photo with two masks.
+    is both, and for a photo with two masks or in two parts.
     """
     if not (titled := _titled(folder)):
         return None
@@ -33,12 +41,13 @@ def read(folder: Path) -> Found | None:
     mask_of: dict[Path, Path | None] = {}
     listed: dict[Path, str] = {}
     for table, rows in tables.items():
-        for image, mask in rows:
+        for image, mask, part in rows:
             if missing := {image, mask or image} - there:
                 raise DataError(f"{table} lists {missing.pop()}, which is no image there; correct the line")
             if mask_of.setdefault(image, mask) != mask:
                 raise DataError(f"{table} gives {image} a second mask; keep one")
-            listed[image] = table.stem if role_of(table.stem) else ""
+            if role_of(listed.setdefault(image, part)) != role_of(part):
+                raise DataError(f"{table} puts {image} into {part or 'no part'}, another line elsewhere; keep one")
     masks = {mask for mask in mask_of.values() if mask}
     if both := sorted(masks & mask_of.keys()):
         raise DataError(f"{', '.join(map(str, tables))} lists {both[0]} as a photo and as a mask; correct the lines")
@@ -65,35 +74,46 @@ def passed_over(folder: Path) -> list[str]:
     return [
         f"{table.name} pairs photos and masks but none of these masks is there; pairing is by name instead"
         for table, cells in _titled(folder).items()
-        if any(mask.lower().endswith(IMAGE_SUFFIXES) for _, mask in cells)
+        if any(mask.lower().endswith(IMAGE_SUFFIXES) for _, mask, _ in cells)
     ]
 
 
-def _titled(folder: Path) -> dict[Path, list[tuple[str, str]]]:
-    """The cells of photo and mask in each line of the tables that have columns for both."""
-    cells = {}
-    for table in sorted([*folder.glob("*.csv"), *folder.glob("*.tsv")]):
+def _titled(folder: Path) -> dict[Path, list[tuple[str, str, str]]]:
+    """Photo, mask and part in each line of the tables that have columns for the first two.
+
+    The part is what a column for it says, or the name of the table; "" where that is no part.
+    """
+    found = {}
+    for table in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv")):
         if columns := columns_titled(table, TITLES):
-            rows = [
+            columns += columns_titled(table, (PARTS,))
+            lines = [
                 [row[i].replace("\\", "/") if i < len(row) else "" for i in columns] for row in read_rows(table)[1:]
             ]
-            cells[table] = [(image, mask) for image, mask in rows if image]
-    return cells
+            cells = [(line[0], line[1], line[2] if len(line) > 2 else table.stem) for line in lines if line[0]]
+            found[table] = [(image, mask, part if role_of(part) else "") for image, mask, part in cells]
+    return found
 
 
-def _found(table: Path, cells: list[tuple[str, str]], files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
-    """Photo and mask of each line: the file of that path from where the table lies, or the only one that ends so.
+def _found(
+    table: Path, cells: list[tuple[str, str, str]], files: Sequence[Path]
+) -> list[tuple[Path, Path | None, str]]:
+    """Photo, mask and part of each line: the file of that path from where the table lies, or the only one that ends so
+    but for its suffix.
 
     Empty where no mask is there, as in a table of classes or run lengths.
     """
     called: dict[str, list[Path]] = {}
     for path in files:
-        called.setdefault(path.name, []).append(path)
+        for spelling in {path.name, path.stem}:
+            called.setdefault(spelling, []).append(path)
 
     def place(cell: str) -> Path:
-        path = table.parent / cell
-        ends = [] if path.is_file() else [f for f in called.get(path.name, ()) if f.match(cell)]
+        path, words = table.parent / cell, Path(cell).parts
+        ends = (
+            [] if path.is_file() else [f for f in called.get(path.name, ()) if f.parts[-len(words) : -1] == words[:-1]]
+        )
         return ends[0] if len(ends) == 1 else path
 
-    rows = [(place(image), place(mask) if mask else None) for image, mask in cells]
-    return rows if any(mask and mask.is_file() for _, mask in rows) else []
+    rows = [(place(image), place(mask) if mask else None, part) for image, mask, part in cells]
+    return rows if any(mask and mask.is_file() for _, mask, _ in rows) else []
