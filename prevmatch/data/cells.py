@@ -41,6 +41,8 @@ def open_cell(row: dict, column: str, *, header_only: bool = False, small: int |
         raw_mode = arguments if isinstance(arguments, str) else next(iter(arguments or ()), "")
         if small is not None:
             image.draft(None, (small, small))
+        if image.format == "PPM" and isinstance(arguments, tuple) and arguments[1] not in (255, 65535):
+            raw_mode = f"{raw_mode};stretched"  # from the largest value that the file names
         raw_mode, scrambled = str(raw_mode), _is_scrambled(image)
         if not header_only:  # which tells size and mode
             image.load()

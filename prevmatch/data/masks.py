@@ -68,6 +68,8 @@ def stored_mask(row: dict, *, blurred: bool = False) -> Stored:
         )
     if raw.endswith(";I"):
         raise DataError(f"{name} stores white as 0 (photometric interpretation 0), so its values are inverted; {SAVE}")
+    if raw.endswith(";stretched"):
+        raise DataError(f"{name} names another largest value than 255, from which its values are stretched; {SAVE}")
     if ";16" in raw and mode[0] not in "IF":
         raise DataError(
             f"{name} has 16 bits per channel in {len(mask.getbands())} channels, of which 8 are read; {SAVE}"

@@ -61,7 +61,22 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
         parts[part] = _renamed(rows, name, part, image_column, mask_column)
         check_cells(parts[part], name, part)
-    return datasets.DatasetDict(parts)
+    return datasets.DatasetDict(_told_apart(parts))
+
+
+def _told_apart(parts: dict[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The parts with ids that are unique over all: their own, or these with the part before them, or row numbers."""
+    own = {part: rows["id"][:] for part, rows in parts.items()}
+    with_part = {part: [f"{part}/{name}" for name in names] for part, names in own.items()}
+    places = {part: [f"{part}/{i:06d}" for i in range(len(names))] for part, names in own.items()}
+    for ids in (own, with_part, places):
+        every = [name for names in ids.values() for name in names]
+        if len(set(every)) == len(every):
+            break
+    return {
+        part: rows if ids[part] == own[part] else rows.remove_columns("id").add_column("id", ids[part])
+        for part, rows in parts.items()
+    }
 
 
 def _from_parquet(shards: dict[str, list[str]]) -> datasets.DatasetDict:

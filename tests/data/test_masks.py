@@ -188,3 +188,19 @@ def test_pyramid_of_smaller_copies_is_one_mask(tmp_path):
     small.encoderinfo = {"tiffinfo": tags}
     path = save(tmp_path / "pyramid.tif", Image.fromarray(IDS), save_all=True, append_images=[small])
     assert read(path).values.tolist() == IDS.tolist()
+
+
+@pytest.mark.parametrize("content", [b"P5 4 2 255\n", b"P2 4 2 255\n", b"P5 4 2 65535\n"])
+def test_pgm_keeps_its_ids(tmp_path, content):
+    values = IDS.astype(">u2").tobytes() if b"65535" in content else IDS.tobytes()
+    (tmp_path / "a.pgm").write_bytes(content + (" ".join(map(str, IDS.flat)).encode() if b"P2" in content else values))
+    assert np.array_equal(read(tmp_path / "a.pgm").values, IDS)
+
+
+@pytest.mark.parametrize("content", [b"P5 4 2 3\n" + IDS.tobytes(), b"P2 4 2 3\n0 1 2 1 2 2 0 3\n"])
+def test_pgm_whose_values_would_be_stretched_is_refused(tmp_path, content):
+    (tmp_path / "a.pgm").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"a\.pgm.*another largest value than 255, from which its values are stretched"
+    ):
+        read(tmp_path / "a.pgm")
