@@ -246,10 +246,10 @@ def evaluate(
     if output_dir is not None:
         OwnFiles(output_dir, overwrite=overwrite).require([output_dir / EVALUATION])
     evaluation = score(
-        meant.model, meant.data, apart=meant.apart, window=eval_window, num_workers=num_workers, maps=maps,
-        overwrite=overwrite,
+        meant.model, meant.data, apart=meant.apart, held_out=meant.held_out, window=eval_window,
+        num_workers=num_workers, maps=maps, overwrite=overwrite,
     )  # fmt: skip
-    PartialState().print("\n".join(filter(None, (meant.note, evaluation.table()))))
+    PartialState().print("\n".join(filter(None, (meant.note, *evaluation.notes, evaluation.table()))))
     if output_dir is not None and PartialState().is_main_process:
         write_evaluation(evaluation, output_dir, overwrite=overwrite)
 
@@ -378,7 +378,13 @@ def push(
 
 
 def suggest(
-    run: tyro.conf.Positional[Path], /, *, count: int = 10, limit: int = 1000, output_dir: Path | None = None
+    run: tyro.conf.Positional[Path],
+    /,
+    *,
+    count: int = 10,
+    limit: int = 1000,
+    output_dir: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Choose unlabelled photos to label next, and write them with labels to correct for labelme, CVAT and COCO.
 
@@ -386,12 +392,14 @@ def suggest(
         run: A run's output folder, or that of folds, with earlier versions.
         count: How many photos.
         limit: Look at no more photos than these, spread evenly over all by name; 0 looks at all.
-        output_dir: Where they go; by default suggestions/ in the run's folder. What is there is replaced.
+        output_dir: Where they go; by default suggestions/ in the run's folder. Earlier suggestions there are replaced.
+        overwrite: Also replace files in output_dir that this command did not write, or that were changed since.
     """
     from prevmatch.studies.suggest import suggest as choose
 
     folder = output_dir or run / "suggestions"
-    for number, row in enumerate(choose(run, folder, count=count, limit=limit), start=1):
+    chosen = choose(run, folder, count=count, limit=limit, overwrite=overwrite)
+    for number, row in enumerate(chosen, start=1):
         print(f"{number:>3} {row['image']}: {row['why']}")
     print(f"photos with labels to correct in {folder}; see {folder / 'suggestions.html'}")
 

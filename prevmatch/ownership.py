@@ -45,9 +45,20 @@ class OwnFiles:
         if foreign:
             more = f", like {len(foreign) - 1} more files" if len(foreign) > 1 else ""
             raise ConfigError(
-                f"{foreign[0]} is there and was not written by this command{more}; choose another output_dir, or add "
-                "--overwrite"
+                f"{foreign[0]} is there and was not written by this command, or was changed since{more}; choose "
+                "another output_dir, or add --overwrite"
             )
+
+    def require_unchanged(self) -> None:
+        """Raise ConfigError if a file that was written by us has been changed since, and is not to be overwritten."""
+        self.require(path for name in sorted(self.names) if (path := self.folder / name).exists())
+
+    def clear(self, *, keep: Iterable[Path] = ()) -> None:
+        """Remove all files that were written by us and are as they were, but those to `keep`."""
+        kept = set(keep)
+        for path in (self.folder / name for name in sorted(self.names)):
+            if path not in kept and self.has(path):
+                path.unlink()
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file in one move, into folders made as needed; raises OSError."""

@@ -19,11 +19,26 @@ def test_only_what_was_written_and_is_unchanged_is_ours(tmp_path):
     (tmp_path / "a").write_bytes(b"3")
     (tmp_path / "theirs").touch()
     for name in ("a", "theirs"):
-        with pytest.raises(ConfigError, match=f"{name} is there and was not written by this command; choose"):
+        with pytest.raises(ConfigError, match=f"{name} is there and was not written by this command, or was changed"):
             later.require([tmp_path / name])
         OwnFiles(tmp_path, overwrite=True).require([tmp_path / name])
     (tmp_path / "sub/b").unlink()
     later.require([tmp_path / "sub/b"])
+
+
+def test_own_files_are_cleared_and_no_others(tmp_path):
+    own = OwnFiles(tmp_path)
+    for name in ("a", "b", "c"):
+        own.write(tmp_path / name, b"1")
+    (tmp_path / "b").write_bytes(b"corrected by hand")
+    (tmp_path / "theirs").touch()
+    with pytest.raises(ConfigError, match="b is there and"):
+        own.require_unchanged()
+    OwnFiles(tmp_path, overwrite=True).require_unchanged()
+    own.clear(keep=[tmp_path / "c"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != NOTES) == ["b", "c", "theirs"]
+    (tmp_path / "b").write_bytes(b"1")
+    own.require_unchanged()
 
 
 def test_kill_between_the_note_and_the_file_leaves_both_versions_ours(tmp_path, monkeypatch):

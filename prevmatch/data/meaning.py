@@ -72,6 +72,11 @@ def _by_values(
             ignored_255=config.mask_255 == "ignored",
             mostly_255=values[:, IGNORE_INDEX].sum() > values[:, 1:IGNORE_INDEX].sum(),
         )
+    if known and not found.class_names and label_map is None:
+        shown = ", ".join(f"{value}: {names[value]}" for value in occurring[:5] if value < len(names))
+        told += (
+            f"the masks name no classes and are read by those of the model, {shown}; a classes.txt says otherwise",
+        )
     meaning = np.arange(256) if label_map is None else np.array(label_map)
     counts = np.stack([values[:, meaning == label].sum(1) for label in (*range(len(names)), IGNORE_INDEX)], axis=1)
     if void := [look.void for look in seen if look.void]:

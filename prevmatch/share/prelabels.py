@@ -2,9 +2,8 @@
 
 import io
 import json
-import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from PIL import Image
 
 from prevmatch.data.instances import BACKGROUNDS
 from prevmatch.data.palettes import voc_colours
+from prevmatch.ownership import OwnFiles
 from prevmatch.share.pictures import colour_mask
 from prevmatch.share.tracing import Piece, pieces_of
-from prevmatch.writing import replace_folder
 
 LABELME_VERSION = "5.5.0"
 """Of the program whose files these are; it opens those of older ones."""
@@ -32,32 +31,47 @@ class Prelabelled:
     ids: np.ndarray
     """Class ids uint8 (H, W) of the upright photo."""
 
+    @property
+    def file(self) -> str:
+        """The name of the photo's file: its id, which may hold dots, with its suffix."""
+        content, path = self.photo["bytes"], self.photo["path"]
+        if content is None:
+            suffix = Path(path).suffix
+        else:
+            suffix = "." + {"jpeg": "jpg"}.get(kind := (Image.open(io.BytesIO(content)).format or "png").lower(), kind)
+        return f"{self.name.lstrip('/')}{suffix}"
+
 
 def write_prelabels(
-    folder: Path, items: Iterable[Prelabelled], names: Sequence[str], palette: Sequence[tuple[int, int, int]]
+    own: OwnFiles, items: Sequence[Prelabelled], names: Sequence[str], palette: Sequence[tuple[int, int, int]]
 ) -> None:
-    """Replace `folder` by the photos in images/, a labelme file beside each, coco.json and cvat.zip.
+    """Write the photos into images/, a labelme file beside each, coco.json and cvat.zip; what `own` had, and is not of
+    these, is removed.
 
     labelme opens the folder images/; CVAT imports cvat.zip as "Segmentation mask 1.1" and coco.json as "COCO 1.0",
-    both for a task with the same photos.
+    both for a task with the same photos. Raises ConfigError where a file is the user's.
     """
+    photos = [own.folder / "images" / item.file for item in items]
+    written = [own.folder / "cvat.zip", own.folder / "coco.json", *photos, *(p.with_suffix(".json") for p in photos)]
+    own.require(written)
+    own.clear(keep=written)
     palette = palette or voc_colours(len(names))
-    coco = _Coco(names)
-    with replace_folder(folder) as aside, zipfile.ZipFile(aside / "cvat.zip", "w", zipfile.ZIP_DEFLATED) as cvat:
-        listed = []
-        for item in items:
-            photo = _copy_photo(item, aside / "images")
+    coco, packed = _Coco(names), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as cvat:
+        for item, photo in zip(items, photos, strict=True):
+            content = item.photo["bytes"]
+            own.write(photo, Path(item.photo["path"]).read_bytes() if content is None else content)
             drawn = [o for o in pieces_of(item.ids) if o.inside or names[o.label].lower() not in BACKGROUNDS]
-            content = labelme(photo.name, item.ids.shape, drawn, names)
-            photo.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-            coco.add(photo.relative_to(aside / "images").as_posix(), item.ids.shape, drawn)
+            told = labelme(photo.name, item.ids.shape, drawn, names)
+            own.write(photo.with_suffix(".json"), (json.dumps(told, indent=1) + "\n").encode())
+            coco.add(item.file, item.ids.shape, drawn)
             picture = io.BytesIO()
             colour_mask(item.ids, palette).save(picture, "PNG")
             cvat.writestr(f"SegmentationClass/{item.name}.png", picture.getvalue())
-            listed.append(item.name)
         cvat.writestr("labelmap.txt", labelmap(names, palette))
-        cvat.writestr("ImageSets/Segmentation/default.txt", "".join(f"{name}\n" for name in listed))
-        (aside / "coco.json").write_text(json.dumps(coco.content) + "\n")
+        cvat.writestr("ImageSets/Segmentation/default.txt", "".join(f"{item.name}\n" for item in items))
+    own.write(own.folder / "cvat.zip", packed.getvalue())
+    own.write(own.folder / "coco.json", (json.dumps(coco.content) + "\n").encode())
 
 
 def labelme(photo: str, shape: tuple[int, ...], drawn: Sequence[Piece], names: Sequence[str]) -> dict:
@@ -116,20 +130,3 @@ class _Coco:
 
 def _rounded(corners: np.ndarray) -> np.ndarray:
     return corners.round(1)
-
-
-def _copy_photo(item: Prelabelled, images: Path) -> Path:
-    """Copy the photo's file as it is, under its name and suffix."""
-    content, path = item.photo["bytes"], item.photo["path"]
-    if content is None:
-        suffix = Path(path).suffix
-    else:
-        suffix = "." + {"jpeg": "jpg"}.get(kind := (Image.open(io.BytesIO(content)).format or "png").lower(), kind)
-    # Not with_suffix: an id may hold dots.
-    target = images / f"{item.name.lstrip('/')}{suffix}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if content is None:
-        shutil.copyfile(path, target)
-    else:
-        target.write_bytes(content)
-    return target

@@ -1,5 +1,6 @@
 """Which photos to label next: those over which earlier versions disagree most, where classes are known worst."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -19,13 +19,13 @@ from prevmatch.data.reading import read_image
 from prevmatch.data.scenes import looks_of, scenes
 from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.ownership import OwnFiles
 from prevmatch.progress import progress
 from prevmatch.share.pages import render
 from prevmatch.share.prelabels import Prelabelled, write_prelabels
 from prevmatch.studies.folds import tell
 from prevmatch.studies.gain import settings_of
 from prevmatch.studies.held_out import parts_of, versions_of
-from prevmatch.writing import write_picture, write_text
 
 GRID = 4
 """Cells each way of the coarse map by which two photos are alike."""
@@ -46,15 +46,21 @@ class Looked:
     """Which classes are where, of length 1: float64 (C · GRID²)."""
 
 
-def suggest(run: Path, output_dir: Path, *, count: int = 10, limit: int = LIMIT) -> list[dict[str, Any]]:
+def suggest(
+    run: Path, output_dir: Path, *, count: int = 10, limit: int = LIMIT, overwrite: bool = False
+) -> list[dict[str, Any]]:
     """Rank the unlabelled photos of a run, and write the first `count` with pre-labels, a picture and the reasons.
 
     Of more than `limit` photos (0: however many) those are looked at that lie evenly in the order of their names.
     The same run gives the same photos. Raises DataError if there is nothing unlabelled, or only one version, and
-    ConfigError if `count` is below 1 or `limit` below 0.
+    ConfigError if `count` is below 1 or `limit` below 0, or a file in output_dir is the user's, as a label that was
+    corrected there, and `overwrite` does not say that it may go.
     """
-    if count < 1 or limit < 0:
-        raise ConfigError(f"count is {count} and limit {limit}, but they must be at least 1 and at least 0")
+    for name, value, least in (("count", count, 1), ("limit", limit, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value} but must be at least {least}")
+    own = OwnFiles(output_dir, overwrite=overwrite)
+    own.require_unchanged()
     config = settings_of(run)
     data = load_training_data(config)
     taken = set(data.labelled["id"])  # where all have masks, they are the unlabelled ones too
@@ -76,7 +82,7 @@ def suggest(run: Path, output_dir: Path, *, count: int = 10, limit: int = LIMIT)
     chosen = choose(looked, need, count, looks_of(rows))
     best = Segmenter.from_pretrained(run / "best", device=device)
     found = [_reason(looked[i], need, data.source.class_names) for i in chosen]
-    _write(output_dir, rows.select(chosen), found, best)
+    _write(own, rows.select(chosen), found, best)
     return found
 
 
@@ -157,20 +163,21 @@ def _reason(photo: Looked, need: np.ndarray, names: Sequence[str]) -> dict[str, 
     }
 
 
-def _write(folder: Path, rows: datasets.Dataset, found: Sequence[dict[str, Any]], model: Segmenter) -> None:
+def _write(own: OwnFiles, rows: datasets.Dataset, found: Sequence[dict[str, Any]], model: Segmenter) -> None:
     names, palette = list(model.config.id2label.values()), model.config.palette
-    items = []
-    pictures: list[tuple[str, Image.Image]] = []
-    for row in rows:
-        items.append(Prelabelled(row["id"], row["image"], model.predict(open_cell(row, "image"))))
-        pictures.append((f"{len(items):02d}.png", model.overlay(open_cell(row, "image"))))
-    write_prelabels(folder, items, names, palette)
-    for name, picture in pictures:
+    items = [Prelabelled(row["id"], row["image"], model.predict(open_cell(row, "image"))) for row in rows]
+    pictures = [own.folder / "pictures" / f"{number:02d}.png" for number in range(1, len(items) + 1)]
+    told, page = own.folder / "suggestions.json", own.folder / "suggestions.html"
+    own.require([*pictures, told, page])
+    write_prelabels(own, items, names, palette)
+    for row, path in zip(rows, pictures, strict=True):
+        picture, content = model.overlay(open_cell(row, "image")), io.BytesIO()
         picture.thumbnail((900, 900))
-        write_picture(folder / "pictures" / name, picture)
-    write_text(folder / "suggestions.json", json.dumps(list(found), indent=2) + "\n")
-    shown = [{**row, "picture": f"pictures/{name}"} for row, (name, _) in zip(found, pictures, strict=True)]
-    write_text(folder / "suggestions.html", render("suggestions.html", found=shown))
+        picture.save(content, "PNG")
+        own.write(path, content.getvalue())
+    own.write(told, (json.dumps(list(found), indent=2) + "\n").encode())
+    shown = [{**row, "picture": f"pictures/{path.name}"} for row, path in zip(found, pictures, strict=True)]
+    own.write(page, render("suggestions.html", found=shown).encode())
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

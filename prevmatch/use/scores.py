@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
+import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from prevmatch.config import DataConfig, SegmenterConfig, TrainConfig
 from prevmatch.data.from_settings import load_source
+from prevmatch.data.lists import first_five
 from prevmatch.data.loader import evaluation_loader, loader_deaths_named
 from prevmatch.data.sources import Source
 from prevmatch.errors import DataError
@@ -25,6 +27,7 @@ from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
 from prevmatch.printable import printable
 from prevmatch.run.processor import keep_freed_memory
+from prevmatch.run.validation import evaluations, read_validation
 from prevmatch.share.pictures import palette_mask
 
 EVALUATION = "evaluation.json"
@@ -43,6 +46,8 @@ class Evaluation:
     dataset: str
     window: int | None
     image_size: int | None
+    notes: tuple[str, ...] = ()
+    """What is to be known of the data."""
 
     def table(self) -> str:
         """The scores as a Markdown table."""
@@ -76,6 +81,8 @@ class Meant:
     apart: bool = False
     """Whether the model was trained on other own data than this, of which then nothing was held out."""
     note: str = ""
+    held_out: tuple[str, ...] = ()
+    """Ids of the images that the run held out of this own data; empty where others count."""
 
 
 def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
@@ -90,7 +97,12 @@ def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
         if data.dataset is None:
             raise DataError(f"{model} is no run's output folder; name the data with --dataset and --data_dir")
         return Meant(model=best_of_run(model), data=data)
-    run_config = TrainConfig.from_json(json.loads((run / "config.json").read_text()))
+    try:
+        run_config = TrainConfig.from_json(json.loads((run / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{run / 'config.json'} cannot be read ({error}); evaluate a model folder by itself"
+        ) from error
     trained = DataConfig(**{field.name: getattr(run_config, field.name) for field in fields(DataConfig)})
     if data.dataset not in (None, trained.dataset):
         return Meant(model=best_of_run(model), data=data)
@@ -103,7 +115,14 @@ def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
     note = (
         f"WARNING: with another {' and '.join(others)} than in training, the model was trained on some of these images"
     )
-    return Meant(model=best_of_run(model), data=meant, apart=apart, note=note if others and not apart else "")
+    same = meant.dataset == "custom" and not others and not apart
+    return Meant(
+        model=best_of_run(model),
+        data=meant,
+        apart=apart,
+        note=note if others and not apart else "",
+        held_out=read_validation(max(files.items())[1]).ids if same and (files := evaluations(run)) else (),
+    )
 
 
 HELD_OUT_BY = ("val_share", "split_seed", "val_part", "train_parts", "folds", "fold")
@@ -120,6 +139,7 @@ def score(
     data: DataConfig,
     *,
     apart: bool = False,
+    held_out: Sequence[str] = (),
     window: int | None = None,
     num_workers: int = 2,
     maps: Path | None = None,
@@ -127,11 +147,12 @@ def score(
 ) -> Evaluation:
     """Evaluate a folder or Hub repository on the validation images that `data` names, in fp32, each image once.
 
-    `apart` says that the model saw nothing of this own data: without a validation part all its masks count. `window`
+    `apart` says that the model saw nothing of this own data: without a validation part all its masks count.
+    `held_out` are the images to score on, though others would be drawn now that there are more masks. `window`
     replaces the model's own protocol (a sliding window of that side; None keeps it). Where a folder `maps` is given,
     each image's class ids go there as ID.png, palette included, at the size they were evaluated at. Works in several
-    processes too. Raises DataError if classes do not fit, ConfigError if a map would replace a file that this function
-    did not write and `overwrite` does not say so, and the errors of loading model and data.
+    processes too. Raises DataError if classes do not fit or an image is gone, ConfigError if a map would replace a
+    file that this function did not write and `overwrite` does not say so, and the errors of loading model and data.
     """
     state = PartialState()
     if state.device.type == "cpu":
@@ -140,6 +161,10 @@ def score(
     config = network.config
     with state.local_main_process_first():
         source = load_source(data, known=config.class_names if apart else ())
+    notes = source.notes if apart else ()
+    if held_out and sorted(held_out) != sorted(source.val["id"]):
+        source = _validated_on(source, held_out)
+        notes = (f"on the {len(held_out)} images that the run held out; of the data as it is now others would be",)
     _require_fitting(model, config, data, source)
     window = window or config.eval_window
     loader = evaluation_loader(
@@ -174,7 +199,20 @@ def score(
         dataset=str(_place(data)) if apart else data.dataset or "",
         window=window,
         image_size=config.image_size,
+        notes=tuple(notes),
     )
+
+
+def _validated_on(source: Source, ids: Sequence[str]) -> Source:
+    """The same data with these images to validate on; DataError if one is not there."""
+    rows = datasets.concatenate_datasets([source.train, source.val])
+    place = {name: i for i, name in enumerate(rows["id"])}
+    if missing := [name for name in ids if name not in place]:
+        raise DataError(
+            f"{len(missing)} of the {len(ids)} images that the run held out are gone from its data, "
+            f"{first_five(missing)}; restore them, or evaluate on other data with --data_dir"
+        )
+    return replace(source, val=rows.select([place[name] for name in ids]))
 
 
 def _require_fitting(model: str, config: SegmenterConfig, data: DataConfig, source: Source) -> None:

@@ -13,6 +13,7 @@ from share.test_tracing import blobs, near_an_edge
 from prevmatch.data.layouts import find
 from prevmatch.data.reading import read_mask
 from prevmatch.data.sources import Source, file_cell
+from prevmatch.ownership import OwnFiles
 from prevmatch.share.prelabels import Prelabelled, write_prelabels
 from prevmatch.share.tracing import SMALLEST
 
@@ -28,7 +29,7 @@ def written(tmp_path):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         photo(tmp_path / "photos" / f"{name}.jpg", (120, 90), seed=i)
     items = [Prelabelled(name, file_cell(tmp_path / "photos" / f"{name}.jpg"), ids) for name, ids in maps.items()]
-    write_prelabels(tmp_path / "out", items, NAMES, PALETTE)
+    write_prelabels(OwnFiles(tmp_path / "out"), items, NAMES, PALETTE)
     return tmp_path / "out", maps
 
 

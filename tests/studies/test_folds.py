@@ -268,6 +268,30 @@ def test_suggestions_are_the_same_each_time_and_of_unlabelled_photos(studied, tm
         assert name in (tmp_path / "a/suggestions.html").read_text()
 
 
+def test_suggestions_replace_earlier_ones_but_nothing_of_the_user(studied, tmp_path):
+    run, folder = studied[0].output_dir, tmp_path / "out"
+    names = [row["image"] for row in suggest(run, folder, count=2)]
+    (one,) = (row["image"] for row in suggest(run, folder, count=1))
+    assert [path.stem for path in (folder / "images").glob("*.png")] == [one]
+    label = folder / "images" / f"{one}.json"
+    label.write_text("corrected by hand")
+    for count in (1, 2):
+        with pytest.raises(
+            ConfigError, match=r"\.json is there and .* was changed since; choose another output_dir, or add"
+        ):
+            suggest(run, folder, count=count)
+    assert label.read_text() == "corrected by hand"
+    suggest(run, folder, count=2, overwrite=True)
+    assert {path.stem for path in (folder / "images").glob("*.json")} == set(names)
+    other = tmp_path / "data"
+    (other / "images").mkdir(parents=True)
+    (other / "images" / f"{one}.png").write_bytes(b"a photo")
+    (other / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="was not written by this command"):
+        suggest(run, other, count=1)
+    assert sorted(path.name for path in other.rglob("*") if path.is_file()) == [f"{one}.png", "notes.txt"]
+
+
 def test_suggestions_come_from_as_many_photos_as_may_be_looked_at(studied, tmp_path, capsys):
     config, _ = studied
     found = suggest(config.output_dir, tmp_path / "few", count=3, limit=2)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from data.raw_layouts import halves, mask, photo
 
 from prevmatch import train
 from prevmatch.config import DataConfig
-from prevmatch.errors import DataError
+from prevmatch.errors import DataError, PrevMatchError
 from prevmatch.share.report_page import write_report
 from prevmatch.use.scores import of_run, score
 
@@ -70,6 +71,41 @@ def test_other_data_is_what_is_evaluated_all_of_it_and_by_the_classes_of_the_mod
     occurring = {f"class_{value}" for value in values if value != 255}
     assert {name for name, value in evaluation.class_iou.items() if value is not None} == occurring
     assert str(tmp_path) in evaluation.table().splitlines()[0]
+    assert "layout: images/ and masks/" in evaluation.notes
+
+
+def test_images_that_the_run_held_out_are_scored_however_many_masks_there_are_now(tmp_path):
+    data = make(tmp_path / "mine", "", (0, 1, 2), count=6)
+    config = dataclasses.replace(
+        TINY,
+        dataset="custom",
+        data_dir=data,
+        method="supervised",
+        epochs=1,
+        output_dir=tmp_path / "run",
+        panel_every=0,
+    )
+    run = train(config)
+    for i in range(6, 20):
+        photo(data / "images" / f"a{i:02d}.png", SIZE, seed=i)
+        mask(data / "masks" / f"a{i:02d}.png", halves(SIZE, 0, 1, 2), palette=False)
+    meant = of_run(str(run.output_dir), DataConfig())
+    assert len(meant.held_out) == 1
+    evaluation = score(meant.model, meant.data, held_out=meant.held_out, num_workers=0)
+    assert evaluation.miou == pytest.approx(run.best_miou, abs=1e-4)
+    assert evaluation.notes[0].startswith("on the 1 images that the run held out")
+    (data / "images" / f"{meant.held_out[0]}.png").unlink()
+    (data / "masks" / f"{meant.held_out[0]}.png").unlink()
+    with pytest.raises(DataError, match="1 of the 1 images that the run held out are gone"):
+        score(meant.model, meant.data, held_out=meant.held_out, num_workers=0)
+
+
+def test_damaged_settings_of_a_run_are_named(run, tmp_path):
+    shutil.copytree(run.output_dir, tmp_path / "run")
+    for content in ("{", "[]"):
+        (tmp_path / "run" / "config.json").write_text(content)
+        with pytest.raises(PrevMatchError, match=r"config\.json"):
+            of_run(str(tmp_path / "run"), DataConfig())
 
 
 def test_other_data_with_other_values_or_names_is_refused(run, tmp_path):
