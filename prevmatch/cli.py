@@ -299,7 +299,8 @@ def predict(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = Segmenter.from_pretrained(best_of_run(model), device=device)
     failures = predict_files(network, files, output_dir, kinds, how, overwrite=overwrite)
-    print(f"{len(files) - len(failures)} of {len(files)} images segmented, {', '.join(kinds)} in {output_dir}")
+    if len(failures) < len(files):
+        print(f"{len(files) - len(failures)} of {len(files)} images segmented, {', '.join(kinds)} in {output_dir}")
     if failures:
         print("\n".join(failures), file=sys.stderr)
         raise DataError(f"{len(failures)} of {len(files)} images could not be segmented; they are listed above")
