@@ -39,10 +39,17 @@ class Walk:
         return [f"left out in {self.folder}: {what}"] if what else []
 
 
-def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[str] = IMAGE_SUFFIXES) -> Walk:
+def walk(
+    folder: Path,
+    *,
+    without: Collection[Path] = (),
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    any_name: bool = False,
+) -> Walk:
     """Find the image files (or those of other `suffixes`) below a folder, in linked folders too, each folder once.
 
-    Hidden files and folders, those of operating systems and the folders `without` (resolved) are left out.
+    Hidden files and folders, those of operating systems and the folders `without` (resolved) are left out, and unless
+    `any_name` says that they serve, names that no table takes.
     """
     found, seen = Walk(folder), {folder.resolve(), *folder.resolve().parents}  # a link upwards would find all again
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -60,7 +67,7 @@ def walk(folder: Path, *, without: Collection[Path] = (), suffixes: Collection[s
         for path in (here / name for name in names):
             suffix = path.suffix.lower()
             if suffix in suffixes and not is_no_data(path.name):
-                if not _is_text(str(path)):
+                if not (any_name or _is_text(str(path))):
                     found.left_out["whose path is no UTF-8 (rename it)"] += 1
                 elif path.is_file():
                     found.files.append(path)

@@ -34,7 +34,7 @@ def find_inputs(inputs: Sequence[Path], output_dir: Path) -> dict[Path, str]:
     for given in inputs:
         if not given.exists():
             raise DataError(f"{given} does not exist; give images or folders of images")
-        walked = walk(given) if given.is_dir() else Walk(given.parent, [given])
+        walked = walk(given, any_name=True) if given.is_dir() else Walk(given.parent, [given])
         for note in walked.notes():
             print(note)
         for path in walked.files:
