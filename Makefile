@@ -18,7 +18,7 @@ install: .venv/installed
 demo: export OMP_NUM_THREADS = 1
 demo: .venv/installed
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
-	@echo "training $(DEMO_METHODS), some three minutes on two cores; all they say is in $(DEMO)/METHOD.log"
+	@echo "training $(DEMO_METHODS), two to three minutes on two cores; all they say is in $(DEMO)/METHOD.log"
 	@printf '%s\n' prevmatch unimatch supervised | xargs -P $$($(BIN)/python -c 'import os; print(os.cpu_count())') -I METHOD sh -c '\
 	  $(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/shapes.py --method METHOD \
 	    --output_dir $(DEMO)/METHOD 2>&1 | tee $(DEMO)/METHOD.log | awk "/^([0-9]+%|best|error)/ {print \"METHOD: \" \$$0; fflush()}"'

@@ -225,13 +225,16 @@ def told(interval: Interval, *, folds: bool, whole: bool = False, masks: int = M
     return f"{interval}{f': --folds {min(masks, MOST_FOLDS)} gives a number to rely on' * few}"
 
 
-def answer(gain: Interval, *, other: str = "supervised") -> str:
-    """Whether the first of two runs is better, in a plain sentence: did the unlabelled photos help?"""
+def answer(gain: Interval, *, other: str | None = "supervised") -> str:
+    """Whether the first of two runs is better, in a plain sentence: did the unlabelled photos help?
+
+    `other` is the method to use where it is not, or None where no advice is to be given.
+    """
     if not isfinite(gain.low):
         return f"cannot be told from {gain.masks} mask{'s' * (gain.masks != 1)}: too few for an interval"
     shown = f"{gain.value:+.1f} [{gain.low:.1f}, {gain.high:.1f}]"
     if round(gain.low, 1) > 0:  # as it is shown: no difference of 0.0 is an answer
         return f"yes, {shown}"
     if round(gain.high, 1) < 0:
-        return f"no: use --method {other} ({shown})"
+        return f"no, {shown}" if other is None else f"no: use --method {other} ({shown})"
     return f"cannot be told from {gain.masks} masks: {shown}"

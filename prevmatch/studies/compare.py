@@ -79,13 +79,14 @@ def _answers(runs: Sequence[Path], results: Sequence[dict]) -> list[str]:
     first, *groups = _by_settings(results)
     for group in groups:
         pairs = _of_equal_seeds(first, group, results)
+        count, question = len(pairs[0]), f"is {names[first[0]]} better than {names[group[0]]}"
+        sure = settings_of(runs[first[0]]).folds > 0 or count >= FEWEST
         try:
-            found = answer(gain(*([runs[place] for place in side] for side in pairs)), other=names[group[0]])
+            difference = gain(*([runs[place] for place in side] for side in pairs))
         except DataError:  # runs of other images, or of an earlier version
             continue
-        count = len(pairs[0])
-        question = f"is {names[first[0]]} better than {names[group[0]]}"
-        if settings_of(runs[first[0]]).folds or count >= FEWEST:
+        found = answer(difference, other=results[group[0]]["config"]["method"] if sure else None)
+        if sure:
             lines.append(f"{question}{f' over {count} seeds' if count > 1 else ''}? {found}")
         else:  # over images alone the interval knows nothing of another training
             trained = "one training" if count == 1 else f"{count} trainings"
