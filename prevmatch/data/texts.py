@@ -13,15 +13,15 @@ from prevmatch.config import IGNORE_INDEX
 from prevmatch.errors import DataError
 
 CLASS_LISTS = (
-    "classes.txt", "class_names.txt", "labels.txt", "obj.names", "classes.names", "classes.csv", "classes.json",
-    "labels.json", "data.yaml", "data.yml", "dataset.yaml", "_classes.csv",
+    "classes.txt", "class_names.txt", "labels.txt", "obj.names", "classes.names", "classes.csv", "labels.csv",
+    "classes.json", "labels.json", "data.yaml", "data.yml", "dataset.yaml", "_classes.csv",
 )  # fmt: skip
 """Files in which tools name the classes; the first that is there counts."""
 IDS = ("id", "value", "pixel value", "pixel_value", "index", "class_id", "class id", "label_id", "label id", "number")
 NAMED = ("name", "class", "label", "class_name", "class name", "label_name", "category", "category_name")
 """What the columns of ids and of names are called, and the keys in JSON."""
-NUMBER_FIRST = re.compile(r"(?P<id>\d+)\s*[:;,=.)\t ]\s*(?P<name>\D.*)")
-NUMBER_LAST = re.compile(r"(?P<name>\D[^,;]*?)\s*[:;,=\t ]\s*(?P<id>\d{1,3})")
+NUMBER_FIRST = re.compile(r"(?P<id>\d+)\s*(?:[-=]>|[:;,=.)\t ])\s*(?P<name>\D.*)")
+NUMBER_LAST = re.compile(r"(?P<name>\D[^,;]*?)\s*(?:[-=]>|[:;,=\t ])\s*(?P<id>\d{1,3})")
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NOT_A_CLASS = ("__ignore__",)
 """What labelme writes into the first line."""
@@ -131,7 +131,9 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
                 else entries
             )
     lines = [line.strip() for line in read_text(path, what=what).splitlines()]
-    lines = [line for line in lines if not line.startswith("#")]
+    lines = [re.sub(r"\s+#.*", "", line) for line in lines if not line.startswith("#")]
+    if all(line.startswith("- ") or not line for line in lines):  # a list, as in YAML
+        lines = [line[2:] for line in lines]
     for pattern in (NUMBER_FIRST, NUMBER_LAST):
         numbered = [pattern.fullmatch(line) for line in lines if line]
         told: list[tuple[int | None, str]] = [(int(match["id"]), match["name"].strip()) for match in numbered if match]

@@ -57,6 +57,15 @@ def test_tables_of_parts_divide_the_photos(tmp_path):
     assert len(data.labelled) == 3
 
 
+def test_names_that_photos_and_masks_share_are_told_apart_by_their_folders(tmp_path):
+    exports.photos(tmp_path / "images")
+    exports.masks(tmp_path / "masks")
+    (tmp_path / "pairs.csv").write_text("image,mask\np0,p3\np1,p2\np2,p1\np3,p0\n")
+    data = load(tmp_path)
+    pairs = {(row["image"]["path"][-6:-4], row["mask"]["path"][-6:-4]) for row in (*data.labelled, *data.val)}
+    assert pairs == {("p0", "p3"), ("p1", "p2"), ("p2", "p1"), ("p3", "p0")}
+
+
 def test_a_column_divides_the_photos(tmp_path):
     parts = ["train", "val", "test", "Train"]
     lines = [f"frames/p{i}.jpg,truth/m10{i}.png,{part}\n" for i, part in enumerate(parts)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts, named
 from prevmatch.data.parts import part_in, role_of
-from prevmatch.data.readers.folders import UNLABELLED, classes_beside
+from prevmatch.data.readers.folders import MASKS, UNLABELLED, classes_beside
 from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import columns_titled, read_rows
 from prevmatch.data.walking import IMAGE_SUFFIXES, walk
@@ -99,7 +99,7 @@ def _found(
     table: Path, cells: list[tuple[str, str, str]], files: Sequence[Path]
 ) -> list[tuple[Path, Path | None, str]]:
     """Photo, mask and part of each line: the file of that path from where the table lies, or the only one that ends so
-    but for its suffix.
+    but for its suffix, or of several the one in, or not in, a folder for masks.
 
     Empty where no mask is there, as in a table of classes or run lengths.
     """
@@ -108,12 +108,14 @@ def _found(
         for spelling in {path.name, path.stem}:
             called.setdefault(spelling, []).append(path)
 
-    def place(cell: str) -> Path:
+    def place(cell: str, *, mask: bool = False) -> Path:
         path, words = table.parent / cell, Path(cell).parts
-        ends = (
-            [] if path.is_file() else [f for f in called.get(path.name, ()) if f.parts[-len(words) : -1] == words[:-1]]
-        )
+        if path.is_file():
+            return path
+        ends = [file for file in called.get(path.name, ()) if file.parts[-len(words) : -1] == words[:-1]]
+        if len(ends) > 1:
+            ends = [file for file in ends if (file.parent.name.lower() in MASKS) == mask]
         return ends[0] if len(ends) == 1 else path
 
-    rows = [(place(image), place(mask) if mask else None, part) for image, mask, part in cells]
+    rows = [(place(image), place(mask, mask=True) if mask else None, part) for image, mask, part in cells]
     return rows if any(mask and mask.is_file() for _, mask, _ in rows) else []
