@@ -95,6 +95,8 @@ def _refusal(folder: Path, shown: Path) -> str:
         return f"{shown} {told}"
     if {".nii", ".nii.gz", ".dcm", ".nrrd", ".mhd"} & suffixes:
         return f"{shown} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
+    if {".parquet", ".arrow"} & suffixes:
+        return f"{shown} has tables of a data set; name it with --dataset_name instead, and its columns if need be"
     if ".tfrecord" in suffixes or ".mat" in suffixes or ".npy" in suffixes or ".npz" in suffixes:
         return f"{shown} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
     images = {path.with_suffix("") for path in walk(folder).files}

@@ -184,6 +184,7 @@ REFUSED = {
     "two labelme files of a photo": (two_labelme, "second labelme file for the photo"),
     "photos only": (lambda f: exports.photos(f / "images"), "has 6 images but lacks masks/"),
     "nothing": (lambda f: f.mkdir(), "holds no images"),
+    "tables": (lambda f: exports.write(f / "data/train.parquet", ""), "has tables of a data set; name it with --d"),
 }
 
 
