@@ -105,17 +105,15 @@ def require_agreement(seen: list[Look], names: tuple[str, ...], config: DataConf
 
 
 def _require_one_scale(seen: list[Look]) -> None:
-    """Raise DataError if some files hold small values only and the others large ones only, as ids and grey levels."""
+    """Raise DataError if the files with large values hold none as small as the other files, as grey levels and ids."""
     sides: tuple[list[Look], list[Look]] = ([], [])
     for look in seen:
-        values = look.values - {0, IGNORE_INDEX}
-        if min(values) < LARGE_VALUE <= max(values):
-            return
-        sides[max(values) >= LARGE_VALUE].append(look)
-    if all(sides):
-        small, large = (f"{len(side)} masks hold {_few(side[0])} ({_names(side)})" for side in sides)
+        sides[max(look.values - {IGNORE_INDEX}) >= LARGE_VALUE].append(look)
+    small, large = (set().union(*(look.values for look in side)) - {0, IGNORE_INDEX} for side in sides)
+    if small and large and max(small) < min(large):
+        low, high = (f"{len(side)} masks hold {_few(side[0])} ({_names(side)})" for side in sides)
         raise DataError(
-            f"{small} and {large}, and none of both: if these are grey levels of the same classes, save all masks as "
+            f"{low} and {high}, and none of both: if these are grey levels of the same classes, save all masks as "
             "class ids; if not, name the classes in classes.txt with their ids, as `5: car`"
         )
 

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ CLASS_LISTS = (
 IDS = ("id", "value", "pixel value", "pixel_value", "index", "class_id", "class id", "label_id", "label id", "number")
 NAMED = ("name", "class", "label", "class_name", "class name", "label_name", "category", "category_name")
 """What the columns of ids and of names are called, and the keys in JSON."""
-NUMBER_FIRST = re.compile(r"(?P<id>\d+)\s*(?:[-=]>|[:;,=.)\t ])\s*(?P<name>\D.*)")
-NUMBER_LAST = re.compile(r"(?P<name>\D[^,;]*?)\s*(?:[-=]>|[:;,=\t ])\s*(?P<id>\d{1,3})")
+NUMBER_FIRST = re.compile(r"(?P<id>\d+)\s*(?:[-=]>|-\s|[:;,=.)\t ])\s*(?P<name>\D.*)")
+NUMBER_LAST = re.compile(r"(?P<name>\D[^,;]*?)\s*(?:[-=]>|-\s|[:;,=\t ])\s*(?P<id>\d{1,3})")
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NOT_A_CLASS = ("__ignore__",)
 """What labelme writes into the first line."""
@@ -50,10 +50,11 @@ def read_rows(path: Path, *, what: str = "table") -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), dialect=_dialect(text)) if row]
 
 
-def columns_titled(path: Path, titles: Sequence[Collection[str]]) -> list[int]:
+def columns_titled(path: Path, titles: Sequence[Sequence[str]]) -> list[int]:
     """Where the columns of such a table stand that have one of the `titles` each; empty if one is not there.
 
-    Only the first line is read, and nothing raised for what is no such table; a pipe is not waited for.
+    Of several such columns that of the first title counts. Only the first line is read, and nothing raised for what
+    is no such table; a pipe is not waited for.
     """
     if not path.is_file():
         return []
@@ -63,9 +64,9 @@ def columns_titled(path: Path, titles: Sequence[Collection[str]]) -> list[int]:
     return _titled(re.split(r"[,;\t]", text.partition("\n")[0]), titles)
 
 
-def _titled(cells: Sequence[str], titles: Sequence[Collection[str]]) -> list[int]:
+def _titled(cells: Sequence[str], titles: Sequence[Sequence[str]]) -> list[int]:
     plain = [cell.strip("\"' \r\n").lower() for cell in cells]
-    found = [next((i for i, cell in enumerate(plain) if cell in names), -1) for names in titles]
+    found = [next((plain.index(name) for name in names if name in plain), -1) for names in titles]
     return found if min(found) >= 0 else []
 
 
@@ -162,9 +163,9 @@ def _of_value(content: Any, path: Path) -> list[tuple[int | None, str]]:
         if all(str(key).isdecimal() for key, _ in items):
             return [(int(key), _name(value, path)) for key, value in items]
         if all(isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) for _, value in items):
-            return [(int(value), str(key)) for key, value in items]
+            return [(int(value), _name(key, path)) for key, value in items]
     elif isinstance(content, list) and all(isinstance(entry, str | int) for entry in content):
-        return [(None, str(entry)) for entry in content]
+        return [(None, _name(entry, path)) for entry in content]
     elif isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
         key = next((key for key in IDS if any(key in entry for entry in content)), None)
         return [(None if key is None else _number(entry.get(key), path), _name(entry, path)) for entry in content]
@@ -175,8 +176,8 @@ def _name(value: Any, path: Path) -> str:
     """A name, or that of an entry that says more."""
     if isinstance(value, dict):
         value = next((value[key] for key in NAMED if key in value), None)
-    if not isinstance(value, str | int):
-        raise DataError(f"class list {path} has an entry without a name; give each class one")
+    if isinstance(value, bool) or not isinstance(value, str | int):  # YAML takes `no` for False
+        raise DataError(f"class list {path} has {value!r} where a name belongs; give each class one, in quotes")
     return str(value)
 
 

@@ -32,6 +32,7 @@ def load(folder):
         ("pairs.csv", '"mask";"image"\n' + rows(range(4), "truth\\m10{0}.png;frames\\p{0}.jpg")),
         ("pairs.csv", "image,mask\n" + rows(range(4)) + "frames/p4.jpg,\n"),
         ("pairs.csv", "image,mask\n" + rows(range(4), "p{0}.jpg,m10{0}.png")),
+        ("pairs.csv", "image,label,label_path\n" + rows(range(4), "frames/p{0}.jpg,street,truth/m10{0}.png")),
         ("pairs.CSV", "image_name,mask_name\n" + rows(range(4), "p{0},truth/m10{0}")),
     ],
 )
@@ -73,6 +74,13 @@ def test_a_column_divides_the_photos(tmp_path):
     assert data.val["id"] == ["frames/p1"]
     assert sorted(data.labelled["id"]) == ["frames/p0", "frames/p3"]
     assert data.unlabelled["id"] == ["frames/p4", "frames/p5"]  # and the test photo is left out
+
+
+def test_column_that_names_no_part_leaves_it_to_the_name_of_the_table(tmp_path):
+    made(tmp_path, "image,mask,usage\n" + rows([2, 3], "frames/p{0}.jpg,truth/m10{0}.png,Public"), "test.csv")
+    (tmp_path / "train.csv").write_text("image,mask\n" + rows([0, 1]))
+    data = load(tmp_path)
+    assert sorted([*data.labelled["id"], *data.val["id"]]) == ["frames/p0", "frames/p1"]
 
 
 def test_photo_in_two_parts_is_refused(tmp_path):

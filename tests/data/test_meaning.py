@@ -63,6 +63,7 @@ CONTRADICTIONS = {
     "0/128 and 0/255": ([grey(0, 128)] * 2 + [grey(0, 255)] * 2, "'a2', 'a3'"),
     "0/1/2 and 0/100/200": ([grey(0, 1, 2)] * 2 + [grey(0, 100, 200)] * 2,
                             r"hold 0, 1, 2 \('a0', 'a1'\) and 2 masks hold 0, 100, 200 \('a2', 'a3'\), and none"),
+    "0/1/2 and 0/50/100": ([grey(0, 1, 2)] * 2 + [grey(0, 50, 100)] * 2, r"\('a2', 'a3'\), and none of both"),
     "0/1 and 0/254": ([grey(0, 1)] * 2 + [grey(0, 254)] * 2, "grey levels of the same classes"),
     "soft edges of four": ([grey(0, 64, 128, 192, 255)] * 4, "--mask_threshold 128"),
     "soft edges of few": ([disc(1.2)] * 4, "--mask_threshold 128"),

@@ -22,10 +22,13 @@ LISTS = {
     "titled/classes.txt": "id name\n0 sky\n1 tree\n2 road sign\n",
     "comment/classes.txt": "# mine\nsky\ntree\n# new\nroad sign\n",
     "arrow/classes.txt": "2 => road sign\n0 -> sky\n1 => tree\n",
+    "dashed/classes.txt": "2 - road sign\n0 - sky\n1 - tree\n",
+    "dashed behind/classes.txt": "tree - 1\nroad sign - 2\nsky - 0\n",
     "dashes/classes.txt": "- sky\n- tree\n- road sign\n",
     "remark/classes.txt": "sky  # above\ntree\nroad sign",
     "labels.csv": "id,name\n0,sky\n1,tree\n2,road sign\n",
     "train/classes.csv": "name,id,trainId\ntree,1,0\nsky,0,255\nroad sign,2,1\n",
+    "train first/classes.csv": "trainId,index,name,id\n0,7,tree,1\n255,8,sky,0\n1,9,road sign,2\n",
     "super/classes.csv": "id,name,supercategory_id\n2,road sign,1\n0,sky,0\n1,tree,1\n",
     "value/labels.json": json.dumps([{"value": 2, "name": "road sign"}, {"value": 0, "name": "sky"},
                                      {"value": 1, "name": "tree"}]),
@@ -111,7 +114,7 @@ def test_the_list_of_a_folder_is_found(tmp_path):
 
 
 def test_numbers_that_are_part_of_names_are_no_ids(tmp_path):
-    for text in ("class 2\nclass 1\n", "car 2\ntree\n", "type 1 1\ntype 1 2\n"):
+    for text in ("class 2\nclass 1\n", "car 2\ntree\n", "type 1 1\ntype 1 2\n", "2-wheeler\n4-door\n"):
         (tmp_path / "classes.txt").write_text(text)
         assert read_class_names(tmp_path / "classes.txt") == tuple(text.splitlines())
 
@@ -123,3 +126,11 @@ def test_entries_without_id_or_name_are_refused(tmp_path, content):
     (tmp_path / "labels.json").write_text(content)
     with pytest.raises(DataError, match=r"labels\.json has .*; give each class"):
         read_class_names(tmp_path / "labels.json")
+
+
+@pytest.mark.parametrize("names", ["[sky, no]", "{0: sky, 1: off}", "[{name: yes}, {name: sky}]"])
+def test_words_that_yaml_takes_for_truth_are_refused_as_names(tmp_path, names):
+    (tmp_path / "data.yaml").write_text(f"names: {names}\n")
+    with pytest.raises(DataError, match=r"data\.yaml has (True|False) where a name belongs; .*quotes") as caught:
+        read_classes(tmp_path / "data.yaml")
+    assert "\n" not in str(caught.value)

@@ -17,10 +17,11 @@ TITLES = (
         "filename", "file_name", "path",
     ),
     (
-        "mask", "masks", "label", "mask_path", "label_path", "mask_file", "mask_name", "mask_filename", "annotation",
-        "annotation_path", "segmentation", "target",
+        "mask", "masks", "mask_path", "mask_file", "mask_name", "mask_filename", "label_path", "annotation_path",
+        "label", "annotation", "segmentation", "target",
     ),
 )  # fmt: skip
+"""What the columns of photos and masks are called; the last ones may be words about the photo and count last."""
 PARTS = ("split", "subset", "part", "set", "partition", "usage")
 """What a column is called that says which part a photo is in."""
 
@@ -81,7 +82,7 @@ def passed_over(folder: Path) -> list[str]:
 def _titled(folder: Path) -> dict[Path, list[tuple[str, str, str]]]:
     """Photo, mask and part in each line of the tables that have columns for the first two.
 
-    The part is what a column for it says, or the name of the table; "" where that is no part.
+    The part is what a column for it says, or else the name of the table; "" where neither is a part.
     """
     found = {}
     for table in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv")):
@@ -90,8 +91,10 @@ def _titled(folder: Path) -> dict[Path, list[tuple[str, str, str]]]:
             lines = [
                 [row[i].replace("\\", "/") if i < len(row) else "" for i in columns] for row in read_rows(table)[1:]
             ]
-            cells = [(line[0], line[1], line[2] if len(line) > 2 else table.stem) for line in lines if line[0]]
-            found[table] = [(image, mask, part if role_of(part) else "") for image, mask, part in cells]
+            found[table] = [
+                (image, mask, next((name for name in (*part, table.stem) if role_of(name)), ""))
+                for image, mask, *part in lines if image
+            ]  # fmt: skip
     return found
 
 
