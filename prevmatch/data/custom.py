@@ -73,13 +73,18 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
     doubts = _copies(pool, val, looks) if looks else []
+    pixels = dict(zip(every["id"], counts, strict=True))
+    there = np.any([pixels[name][:-1] for name in val["id"]], axis=0)
+    if there.sum() == 1:
+        lone = source.class_names[int(there.argmax())]
+        doubts.append(f"WARNING: the validation masks hold one class, {lone!r}, so their score says next to nothing")
     return dataclasses.replace(
         source,
         train=pool,
         val=val,
         orientation=how,
         bits=bits,
-        pixels=dict(zip(every["id"], counts, strict=True)),
+        pixels=pixels,
         mean_of_occurring=True,
         notes=(
             f"layout: {found.layout}", *found.notes, *turned, *stretched, *source.notes, *doubts

@@ -197,6 +197,13 @@ def test_identical_images_in_both_parts_are_reported(tmp_path):
                for note in notes)  # fmt: skip
 
 
+def test_validation_masks_of_one_class_are_warned_of(tmp_path):
+    make(tmp_path, photos=4, image_folder="train/images", mask_folder="train/masks")
+    make(tmp_path, photos=2, values=(1,), image_folder="val/images", mask_folder="val/masks")
+    warned = [note for note in load(tmp_path).source.notes if "one class" in note]
+    assert warned == ["WARNING: the validation masks hold one class, 'class_1', so their score says next to nothing"]
+
+
 def test_masks_without_image_are_reported(tmp_path):
     make(tmp_path)
     mask(tmp_path / "masks/lonely.png", halves(SIZE, 0, 1))
