@@ -284,6 +284,16 @@ def test_what_is_used_is_not_said_to_be_unused(tmp_path):
     assert find(tmp_path).notes == []
 
 
+def test_photos_in_folders_of_a_part_without_masks_are_used(tmp_path):
+    exports.parts(tmp_path)
+    exports.photos(tmp_path / "extra unlabelled/images/site 1", 2, first=20)
+    (tmp_path / "test/images/site 2").mkdir(parents=True)
+    exports.photos(tmp_path / "test/images/site 2", 2, first=30)
+    found = find(tmp_path)
+    assert not [note for note in found.notes if "not used" in note]
+    assert sum(len(rows) for rows in found.parts.values()) == 10
+
+
 def test_cityscapes_with_two_kinds_of_masks_for_different_photos_is_refused(tmp_path):
     exports.cityscapes(tmp_path)
     mask = next(tmp_path.rglob("*_gtFine_label*.png"))

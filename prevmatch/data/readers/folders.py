@@ -153,7 +153,8 @@ def _unused(folder: Path, used: list[Path]) -> list[str]:
     for path in sorted(path for place in {folder, *(root.parent for root in used)} for path in place.iterdir()):
         if not path.is_dir() or is_no_data(path.name) or path.name.lower() == "segmentationobject":
             continue
-        if not any(root == path or path in root.parents for root in used) and (count := len(walk(path).files)):
+        known = any(root == path or path in root.parents or root in path.parents for root in used)
+        if not known and (count := len(walk(path).files)):
             masks = path.name.lower().startswith("segmentation") or path.name.lower() in MASKS
             why = (
                 f"masks that are not used, for those in {used[1].name}/ are; --mask_path says otherwise" if masks
