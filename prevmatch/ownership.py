@@ -61,14 +61,19 @@ class OwnFiles:
                 path.unlink()
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file in one move, into folders made as needed; raises OSError."""
+        """Write a file in one move, into folders made as needed; ConfigError if it cannot be written."""
         entry = (self._name(path), _digest(content))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if entry not in self.noted:
-            with (self.folder / NOTES).open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            self.noted.add(entry)
-        write_bytes(path, content, flush=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entry not in self.noted:
+                with (self.folder / NOTES).open("a") as file:
+                    file.write(json.dumps(entry) + "\n")
+                self.noted.add(entry)
+            write_bytes(path, content, flush=False)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written ({error.strerror or error}); choose another folder"
+            ) from error
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

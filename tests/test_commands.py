@@ -123,6 +123,8 @@ def test_trained_model_segments_folders_and_says_what_it_could_not_read(tmp_path
         "error: 1 of 13 images could not be segmented"
     )
     assert sorted(p.name for p in (tmp_path / "maps").glob("[!.]*")) == ["colour_map", "ids", "overlay"]
+    done = warm.run("prevmatch", "predict", tmp_path / "run", photos / "torn.png", "--output_dir", tmp_path / "none")
+    assert "segmented, " not in done.stdout  # no folder was made that could be named
     assert "does not exist" in fails("predict", tmp_path / "run", tmp_path / "no", "--output_dir", tmp_path / "x")
     assert "scales is" in fails("predict", tmp_path / "run", photos, "--output_dir", tmp_path / "x", "--scales", "0")
 

@@ -50,6 +50,12 @@ def test_kill_between_the_note_and_the_file_leaves_both_versions_ours(tmp_path, 
     OwnFiles(tmp_path).require([tmp_path / "a"])
 
 
+def test_file_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ConfigError, match=r"out/ids/a\.png cannot be written \(Not a directory\); choose another"):
+        OwnFiles(tmp_path / "out").write(tmp_path / "out/ids/a.png", b"1")
+
+
 def test_torn_and_hostile_notes_name_nothing_outside(tmp_path):
     lines = [
         "{",

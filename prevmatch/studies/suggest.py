@@ -27,6 +27,7 @@ from prevmatch.studies.folds import tell
 from prevmatch.studies.gain import settings_of
 from prevmatch.studies.held_out import parts_of, versions_of
 
+TOLD, PAGE = "suggestions.json", "suggestions.html"
 GRID = 4
 """Cells each way of the coarse map by which two photos are alike."""
 LONGEST = 1024
@@ -60,6 +61,7 @@ def suggest(
         if value < least:
             raise ConfigError(f"{name} is {value} but must be at least {least}")
     own = OwnFiles(output_dir, overwrite=overwrite)
+    own.require([output_dir / TOLD, output_dir / PAGE])  # before all photos are looked at
     own.require_unchanged()
     config = settings_of(run)
     data = load_training_data(config)
@@ -167,17 +169,16 @@ def _write(own: OwnFiles, rows: datasets.Dataset, found: Sequence[dict[str, Any]
     names, palette = list(model.config.id2label.values()), model.config.palette
     items = [Prelabelled(row["id"], row["image"], model.predict(open_cell(row, "image"))) for row in rows]
     pictures = [own.folder / "pictures" / f"{number:02d}.png" for number in range(1, len(items) + 1)]
-    told, page = own.folder / "suggestions.json", own.folder / "suggestions.html"
-    own.require([*pictures, told, page])
+    own.require(pictures)
     write_prelabels(own, items, names, palette)
     for row, path in zip(rows, pictures, strict=True):
         picture, content = model.overlay(open_cell(row, "image")), io.BytesIO()
         picture.thumbnail((900, 900))
         picture.save(content, "PNG")
         own.write(path, content.getvalue())
-    own.write(told, (json.dumps(list(found), indent=2) + "\n").encode())
+    own.write(own.folder / TOLD, (json.dumps(list(found), indent=2) + "\n").encode())
     shown = [{**row, "picture": f"pictures/{path.name}"} for row, path in zip(found, pictures, strict=True)]
-    own.write(page, render("suggestions.html", found=shown).encode())
+    own.write(own.folder / PAGE, render(PAGE, found=shown).encode())
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def predict_files(
     """Segment image files and write output_dir/KIND/NAME.png of each; returns a line for every file that failed.
 
     Holds only a few images at a time. Raises ConfigError before anything is written if a map would take the place of
-    an image that is to be segmented, or, without `overwrite`, of a file that this function did not write; DataError if
+    an image that is to be segmented, or, without `overwrite`, of a file that this function did not write; and later if
     a map cannot be written.
     """
     own = OwnFiles(output_dir, overwrite=overwrite)
@@ -95,7 +95,9 @@ def predict_files(
         for number, ids in segment(model, pictures(), config):
             path, name = order[number]
             for kind in kinds:
-                _write(own, output_dir / kind / f"{name}.png", _map(kind, path, ids, model))
+                file = io.BytesIO()
+                _map(kind, path, ids, model).save(file, "PNG")
+                own.write(output_dir / kind / f"{name}.png", file.getvalue())
             bar.update()
     return failures
 
@@ -107,15 +109,6 @@ def _map(kind: MapKind, path: Path, ids: np.ndarray, model: Segmenter) -> Image.
         return palette_mask(ids, model.config.palette)
     rgb = read_rgb(path, model.config.image_bits)  # again, so that no image waits in memory for its result
     return overlay(rgb, ids, list(model.config.id2label.values()), model.config.palette)
-
-
-def _write(own: OwnFiles, path: Path, picture: Image.Image) -> None:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    try:
-        own.write(path, file.getvalue())
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another output_dir") from error
 
 
 def _fit_together(names: Sequence[str]) -> bool:

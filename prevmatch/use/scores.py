@@ -204,12 +204,13 @@ def score(
 
 
 def _validated_on(source: Source, ids: Sequence[str]) -> Source:
-    """The same data with these images to validate on; DataError if one is not there."""
+    """The same data with these images to validate on; DataError if one, or its mask, is not there."""
     rows = datasets.concatenate_datasets([source.train, source.val])
     place = {name: i for i, name in enumerate(rows["id"])}
-    if missing := [name for name in ids if name not in place]:
+    masks = rows.select_columns(["mask"])
+    if missing := [name for name in ids if name not in place or masks[place[name]]["mask"] is None]:
         raise DataError(
-            f"{len(missing)} of the {len(ids)} images that the run held out are gone from its data, "
+            f"{len(missing)} of the {len(ids)} images that the run held out, or their masks, are gone from its data, "
             f"{first_five(missing)}; restore them, or evaluate on other data with --data_dir"
         )
     return replace(source, val=rows.select([place[name] for name in ids]))

@@ -56,3 +56,9 @@ def test_photos_that_are_looked_at_are_bounded_and_lie_evenly_by_name(tmp_path):
     for wrong in ({"count": 0}, {"limit": -1}):
         with pytest.raises(ConfigError, match=rf"^{next(iter(wrong))} is -?\d but must be at least \d$"):
             suggest(tmp_path, tmp_path / "out", **wrong)
+
+
+def test_page_of_somebody_is_refused_before_any_photo_is_looked_at(tmp_path):
+    (tmp_path / "suggestions.html").touch()
+    with pytest.raises(ConfigError, match=r"suggestions\.html is there and was not written by this command"):
+        suggest(tmp_path / "no run", tmp_path)

@@ -173,7 +173,7 @@ def test_unreadable_files_are_listed_and_the_others_segmented(model, tmp_path):
 def test_folder_that_cannot_be_written_is_named(model, tmp_path):
     files = find_inputs([photos(tmp_path / "in", "a.png")], tmp_path)
     (tmp_path / "out").touch()
-    with pytest.raises(DataError, match=r"out/ids/a\.png cannot be written"):
+    with pytest.raises(ConfigError, match=r"out/ids/a\.png cannot be written"):
         predict_files(model, files, tmp_path / "out", KINDS, PredictConfig())
 
 
@@ -183,7 +183,7 @@ def test_interrupted_write_leaves_no_half_of_a_map(model, tmp_path, monkeypatch)
 
     files = find_inputs([photos(tmp_path / "in", "a.png")], tmp_path)
     monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(ConfigError, match="No space left on device"):
         predict_files(model, files, tmp_path / "out", KINDS, PredictConfig())
     assert [path.name for path in (tmp_path / "out").glob("**/*") if path.is_file()] == [".prevmatch-files"]
     monkeypatch.undo()

@@ -94,10 +94,10 @@ def test_images_that_the_run_held_out_are_scored_however_many_masks_there_are_no
     evaluation = score(meant.model, meant.data, held_out=meant.held_out, num_workers=0)
     assert evaluation.miou == pytest.approx(run.best_miou, abs=1e-4)
     assert evaluation.notes[0].startswith("on the 1 images that the run held out")
-    (data / "images" / f"{meant.held_out[0]}.png").unlink()
-    (data / "masks" / f"{meant.held_out[0]}.png").unlink()
-    with pytest.raises(DataError, match="1 of the 1 images that the run held out are gone"):
-        score(meant.model, meant.data, held_out=meant.held_out, num_workers=0)
+    for gone in ("masks", "images"):
+        (data / gone / f"{meant.held_out[0]}.png").unlink()
+        with pytest.raises(DataError, match="1 of the 1 images that the run held out, or their masks, are gone"):
+            score(meant.model, meant.data, held_out=meant.held_out, num_workers=0)
 
 
 def test_damaged_settings_of_a_run_are_named(run, tmp_path):
