@@ -74,6 +74,7 @@ def _by_values(
         )
     if known and not found.class_names and label_map is None:
         shown = ", ".join(f"{value}: {names[value]}" for value in occurring[:5] if value < len(names))
+        shown += ", 255: ignored" * (IGNORE_INDEX in occurring)
         told += (
             f"the masks name no classes and are read by those of the model, {shown}; a classes.txt says otherwise",
         )

@@ -43,7 +43,7 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     """
     images, masks = list(images), list(masks)
     for kind, names in (("images", images), ("masks", masks)):
-        if double := [name for name, same in _by(names, _composed).items() if len(same) > 1]:
+        if double := [name for name, same in _by(names, composed).items() if len(same) > 1]:
             raise DataError(
                 f"{where} has {kind} that share a name up to the suffix: {first_five(double)}; keep one of each"
             )
@@ -68,9 +68,9 @@ def before_upload(name: str) -> str:
 
 def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
     rules: list[tuple[str, Rule]] = [
-        ("", lambda name: plain(_composed(name))),
-        ("but for small and capital letters", lambda name: plain(_composed(name)).casefold()),
-        ("by their names alone, in other folders", lambda name: plain(_composed(name)).casefold().rpartition("/")[2]),
+        ("", lambda name: plain(composed(name))),
+        ("but for small and capital letters", lambda name: plain(composed(name)).casefold()),
+        ("by their names alone, in other folders", lambda name: plain(composed(name)).casefold().rpartition("/")[2]),
     ]
     folders = [{_folder(name) for name in names} for names in (images, [*found.mask_of.values(), *found.orphans])]
     shared = (folders[0] & folders[1]) - {""}
@@ -94,7 +94,7 @@ def _match(found: Pairs, images: list[str], plain: Rule, where: str) -> None:
 
 
 def _folder(name: str) -> str:
-    return _composed(name).casefold().rpartition("/")[0]
+    return composed(name).casefold().rpartition("/")[0]
 
 
 def _may_pair(mask: str, image: str, shared: set[str]) -> bool:
@@ -112,7 +112,8 @@ def _by(names: Iterable[str], rule: Rule) -> dict[str, list[str]]:
     return groups
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A path with slashes, its letters composed as Unicode's NFC has them."""
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 

@@ -1,7 +1,6 @@
 """Lists of names beside the photos that put them into parts: VOC's ImageSets, train.txt, splits.json."""
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import datasets
 import numpy as np
 
 from prevmatch.data.found import Found
+from prevmatch.data.pairing import composed
 from prevmatch.data.parts import role_of
 from prevmatch.data.texts import read_json, read_text
 from prevmatch.errors import DataError
@@ -103,4 +103,4 @@ def _ends(path: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
+    return composed(name).casefold()

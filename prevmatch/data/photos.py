@@ -2,7 +2,6 @@
 
 import posixpath
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from prevmatch.data.pairing import before_upload
+from prevmatch.data.pairing import before_upload, composed
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.walking import IMAGE_SUFFIXES
 from prevmatch.errors import DataError
@@ -39,10 +38,10 @@ def find_photos(names: Iterable[Name], images: Mapping[str, Path], folder: Path,
     photo, neither does. Raises DataError, with the `file` the names are from, if several photos could be meant.
     """
     spelled = {name: [*_spellings(name.name)] for name in names}
-    paths = {_composed(path.relative_to(folder).as_posix()): id_ for id_, path in images.items()}
+    paths = {composed(path.relative_to(folder).as_posix()): id_ for id_, path in images.items()}
     found, meant = {}, {}
     for name, spellings in spelled.items():
-        roots = (_composed(name.beside), ".")
+        roots = (composed(name.beside), ".")
         whole = (posixpath.normpath(f"{root}/{spelling}") for spelling in spellings[:2] for root in roots)
         if path := next(filter(paths.__contains__, whole), None):
             found[name] = paths[path]
@@ -70,7 +69,7 @@ def find_photos(names: Iterable[Name], images: Mapping[str, Path], folder: Path,
 
 def _spellings(name: str) -> Iterator[str]:
     """A name as it is written, as the path in an address, and both without what an upload puts before it."""
-    plain = _composed(name)
+    plain = composed(name)
     address = re.sub(r"^.*/upload/\d+/", "", unquote(plain.rpartition("?d=")[2].partition("?")[0]))
     yield from (plain, address)
     for spelling in (plain, address):
@@ -112,7 +111,3 @@ def _words(path: str) -> Words:
 def _ends(path: str) -> Iterator[Words]:
     words = _words(path)
     return (words[i:] for i in range(len(words)))
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))

@@ -6,6 +6,7 @@ from PIL import Image
 
 from data.raw_layouts import halves, photo
 from prevmatch.config import DataConfig
+from prevmatch.data.custom import load_custom
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.gate import class_table
 from prevmatch.data.reading import read_mask
@@ -190,3 +191,9 @@ def test_one_named_class_is_the_foreground_of_masks_of_two_values(tmp_path, high
 def test_ignored_value_among_classes_that_were_found_is_said(tmp_path):
     notes = load(tmp_path, [grey(0, 60, 255)] * 2 + [grey(0, 60)] * 2).source.notes
     assert any(note.startswith("classes found in the masks: 0, 60; 255 is ignored;") for note in notes)
+
+
+def test_masks_without_names_are_said_to_be_read_by_the_classes_of_a_model(tmp_path):
+    load(tmp_path, [grey(0, 1, 2, 255)] * 4)
+    notes = load_custom(DataConfig(dataset="custom", data_dir=tmp_path), known=("bg", "car", "tree")).notes
+    assert any("by those of the model, 0: bg, 1: car, 2: tree, 255: ignored; a classes.txt" in note for note in notes)
