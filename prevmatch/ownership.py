@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,7 +41,12 @@ class OwnFiles:
         return path.is_file() and (self._name(path), _digest(path.read_bytes())) in self.noted
 
     def require(self, paths: Iterable[Path]) -> None:
-        """Raise ConfigError if one of these paths is there, was not written by us, and is not to be overwritten."""
+        """Raise ConfigError if one of these paths is there, was not written by us, and is not to be overwritten, or if
+        nothing can be written into the folder: before what is to be written has taken its time."""
+        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            reason = "cannot be written to" if there.is_dir() else "is a file"
+            raise ConfigError(f"output_dir {self.folder}: {there} {reason}; choose another output_dir")
         foreign = [] if self.overwrite else [path for path in paths if path.exists() and not self.has(path)]
         if foreign:
             more = f", like {len(foreign) - 1} more files" if len(foreign) > 1 else ""

@@ -56,6 +56,15 @@ def test_file_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
         OwnFiles(tmp_path / "out").write(tmp_path / "out/ids/a.png", b"1")
 
 
+@pytest.mark.parametrize("taken", ["a file", "a folder"])
+def test_folder_that_cannot_be_is_told_before_there_is_anything_to_write(tmp_path, monkeypatch, taken):
+    monkeypatch.setattr("os.access", lambda path, mode: taken == "a file")  # root may write everywhere
+    (tmp_path / "out").touch() if taken == "a file" else (tmp_path / "out").mkdir()
+    reason = "is a file" if taken == "a file" else "cannot be written to"
+    with pytest.raises(ConfigError, match=f"{tmp_path}/out {reason}; choose another output_dir"):
+        OwnFiles(tmp_path / "out/scores").require([])
+
+
 def test_torn_and_hostile_notes_name_nothing_outside(tmp_path):
     lines = [
         "{",
