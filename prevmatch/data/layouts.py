@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import cached_assets_path
@@ -10,6 +11,7 @@ from huggingface_hub import cached_assets_path
 from prevmatch.data.found import Found
 from prevmatch.data.part_lists import follow
 from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
+from prevmatch.data.readers.folders import classes_beside
 from prevmatch.data.texts import read_json
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
@@ -43,8 +45,10 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
     if mask_path is not None:
         return follow(folder, patterned.read(folder, mask_path))
     inside = opened = shown = folder
+    above: list[Path] = []
     for _ in range(6):
         if len(zips := _zips(inside)) == 1 and not walk(inside).files:
+            above.append(inside)
             inside, shown = _unpacked(zips[0]), zips[0]
             opened = inside
             continue
@@ -52,12 +56,20 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             if found := read(inside):
                 found.notes[:0] = [f"read from {inside}"] if inside != folder else []
                 found.notes += [] if read is listed.read else listed.passed_over(inside)
-                return follow(inside, found)
+                return follow(inside, _named_above(found, above), *above)
         below = [path for path in sorted(inside.iterdir()) if path.is_dir() and not is_no_data(path.name)]
         if len(below) != 1:
             break
+        above.append(inside)
         inside = below[0]
     raise DataError(_refusal(opened, shown))
+
+
+def _named_above(found: Found, above: list[Path]) -> Found:
+    """With the classes that a list above the folder of the data names, where that names none itself."""
+    if found.class_names or found.colours or not above:
+        return found
+    return replace(found, **classes_beside(above[-1], found.layout, *above[-2::-1]))
 
 
 def _zips(folder: Path) -> list[Path]:

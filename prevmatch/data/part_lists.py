@@ -1,47 +1,72 @@
-"""Lists of names beside the photos that put them into parts: VOC's ImageSets, train.txt, splits.json."""
+"""Lists of names beside the photos that put them into parts: ImageSets, train.txt, splits.json, a column `split`."""
 
+import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 
 from prevmatch.data.found import Found
 from prevmatch.data.pairing import composed
-from prevmatch.data.parts import role_of
-from prevmatch.data.texts import read_json, read_text
+from prevmatch.data.parts import ROLES, role_of
+from prevmatch.data.texts import CLASS_LISTS, columns_titled, read_rows, read_text
+from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data
 from prevmatch.errors import DataError
 
-SUFFIX = re.compile(r"\.\w+$")
-PLACES = (
-    ".", "ImageSets", "ImageSets/Segmentation", "ImageSets/Main", "splits", "split", "lists", "list", "partitions",
+PLACES = re.compile(
+    r"image_?sets|segmentation|main|(\w*_)?(splits?|folds?)|lists?|partitions?|annotations?|images?|meta(data)?",
+    re.IGNORECASE,
+)
+"""Folders in which people keep lists."""
+DIVIDING = re.compile("split|part|list|fold|dataset", re.IGNORECASE)
+"""What the name of a file says that lists several parts."""
+TITLES = (
+    "image", "images", "img", "photo", "filename", "file_name", "file", "image_path", "img_path", "image_file",
+    "image_name", "image_filename", "image_filepath", "path", "image_id", "id", "name",
 )  # fmt: skip
-
-TITLES = ("image", "images", "id", "name", "file", "filename", "file_name", "image_id", "path")
 """What stands above a column of names."""
+PARTS = ("split", "subset", "part", "set", "partition", "usage", "fold", "dataset_split", "data_split")
+"""What a column is called that says which part a photo is in."""
+MARKS = {"is_test": "test", "is_val": "val", "is_valid": "val", "is_validation": "val"}
+"""Columns that say of each photo whether it is in one."""
+LARGEST = 20_000_000
+"""Bytes of a list; a larger file is something else."""
+
+Listed = Iterator[tuple[str, list[str]]]
+"""Parts, and what is in each."""
 
 
-def follow(folder: Path, found: Found) -> Found:
-    """The same images in the parts that lists in the folder put them into; the others stay where they are.
+def follow(folder: Path, found: Found, *above: Path) -> Found:
+    """The same images in the parts that lists in the folder, or in those `above` it, put them into; the others stay
+    where they are.
 
-    A file is a list if its name says a part (test.txt), or as JSON has a key for each part. Of a list that names no
-    image that is here, and of single lines that name none, a note tells. Raises DataError for an image that is in two.
+    A file is a list if its name says a part (test.txt), if it has a column for them, or as JSON or YAML a key for
+    each; where no list names any photo, names that all begin with a part (test_1.jpg, train_1.jpg) say theirs.
+    Of a list that names no image that is here, and of single lines that name none, a note tells. Raises DataError for
+    an image that is in two.
     """
     names = [name for rows in found.parts.values() for name in rows["id"]]
     spelled = _by_spelling(names)
     part_of: dict[str, str] = {}
     notes: list[str] = []
-    for path, part, lines in _lists(folder):
-        known = {line: name for line in lines if (name := _meant(line, spelled))}
-        if missing := [line for line in lines if line not in known]:
-            few = f"{path.name} lists {missing[0]!r}, which is no image"
-            more = f", and {len(missing) - 1} more such" * (len(missing) > 1)
-            notes.append(f"{few}{more}" if known else f"{path.name} is not followed: it names no image that is here")
-        for name in known.values():
-            if role_of(part_of.setdefault(name, part)) != role_of(part):
-                raise DataError(f"the lists put {name!r} into {part_of[name]} and {part}; keep one")
+    for path in (path for place in (folder, *above) for path in _files(place, spelled)):
+        for part, lines in _lists(path):
+            known = {line: name for line in lines if (name := _meant(line, spelled))}
+            if missing := [line for line in lines if line not in known]:
+                few = f"{path.name} lists {missing[0]!r}, which is no image"
+                more = f", and {len(missing) - 1} more such" * (len(missing) > 1)
+                notes.append(
+                    f"{few}{more}" if known else f"{path.name} is not followed: it names no image that is here"
+                )
+            for name in known.values():
+                if role_of(part_of.setdefault(name, part)) != role_of(part):
+                    raise DataError(f"the lists put {name!r} into {part_of[name]} and {part}; keep one")
+    if not part_of and set(found.parts) == {""}:
+        part_of = _by_beginning(names)
     if not part_of:
         return replace(found, notes=found.notes + notes)
     rows = datasets.concatenate_datasets(list(found.parts.values()))
@@ -51,48 +76,126 @@ def follow(folder: Path, found: Found) -> Found:
     return replace(found, parts=divided, notes=found.notes + notes)
 
 
-def _lists(folder: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    """Each list: its file, its part, and what it names."""
-    for place in PLACES:
-        if place == "ImageSets/Main" and (folder / "ImageSets/Segmentation").is_dir():
+def _files(folder: Path, photos: Collection[str]) -> Iterator[Path]:
+    """The files that may be lists, in a folder and in those inside it that are called as if they held lists."""
+    inner = [path for path in _inside(folder) if path.is_dir() and PLACES.fullmatch(path.name)]
+    inner += [path for place in inner for path in _inside(place) if path.is_dir() and PLACES.fullmatch(path.name)]
+    for place in (folder, *inner):
+        if place.name.lower() == "main" and any(path.name.lower() == "segmentation" for path in _inside(place.parent)):
             continue  # lists of photos for boxes, most of which have no masks
-        for path in sorted((folder / place).glob("*.*")):
-            kind = path.suffix.lower()
-            if kind in (".txt", ".lst", ".csv") and role_of(path.stem):
-                lines = [line.strip().strip("\"'") for line in read_text(path, what="list").splitlines()]
-                if kind == ".csv" and any("," in line or ";" in line for line in lines):
-                    continue  # a table, of which the columns say more
-                yield path, path.stem, [line for line in lines if line and line.lower() not in TITLES]
-            elif kind == ".json" and re.search("split|part|list", path.stem, re.IGNORECASE):
-                yield from _in_json(path)
+        for path in _inside(place):
+            kinds = (".txt", ".lst", ".csv", ".tsv", ".json", ".yaml", ".yml", "")
+            if (
+                path.suffix.lower() in kinds
+                and (path.stem.casefold() not in photos or path.stem.lower() in ROLES)  # not the annotation of one
+                and path.is_file()
+                and path.stat().st_size <= LARGEST
+            ):
+                yield path
 
 
-def _in_json(path: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    try:
-        content = read_json(path)
-    except DataError:  # of something else
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not is_no_data(path.name))
+
+
+def _lists(path: Path) -> Listed:
+    """The parts that a file lists, with the lines of each."""
+    match path.suffix.lower():
+        case ".json" | ".yaml" | ".yml":
+            if DIVIDING.search(path.stem) and path.name.lower() not in CLASS_LISTS:
+                yield from _of_value(_parsed(path))
+        case ".csv" | ".tsv":
+            yield from _of_table(path)
+        case _ if role_of(path.stem):
+            lines = [line.strip().strip("\"'") for line in read_text(path, what="list").splitlines()]
+            yield path.stem, [line for line in lines if line and line.lower() not in TITLES]
+        case ".txt" if DIVIDING.search(path.stem):
+            pairs = [line.rsplit(maxsplit=1) for line in read_text(path, what="list").splitlines() if line.strip()]
+            if pairs and all(len(pair) == 2 and role_of(pair[1]) for pair in pairs):
+                yield from _grouped(pairs)
+
+
+def _of_table(path: Path) -> Listed:
+    titles = columns_titled(path, (TITLES,))
+    told = columns_titled(path, (PARTS,))
+    marks = [(columns_titled(path, ((title,),)), part) for title, part in MARKS.items()]
+    marked = [(found[0], part) for found, part in marks if found]
+    if not (role_of(path.stem) or (titles and (told or marked))):
         return
-    if isinstance(content, dict) and all(
-        role_of(part) and isinstance(lines, list) and all(isinstance(line, str) for line in lines)
-        for part, lines in content.items()
-    ):
-        yield from ((path, part, lines) for part, lines in content.items())
+    rows = read_rows(path, what="list")[bool(titles or told) :]
+    first = titles[0] if titles else _column_of_names(rows)
+    named = [row for row in rows if first < len(row) and row[first] and row[first].lower() not in TITLES]
+
+    def part_of(row: Sequence[str]) -> str:
+        said = row[told[0]] if told and told[0] < len(row) else ""
+        mark = next((part for i, part in marked if i < len(row) and row[i].lower() in ("1", "1.0", "true", "yes")), "")
+        return next((part for part in (said, mark, path.stem) if role_of(part)), "")
+
+    yield from _grouped([(row[first], part) for row in named if (part := part_of(row))])
+
+
+def _column_of_names(rows: Sequence[Sequence[str]]) -> int:
+    """The first column of a table without titles that holds names of image files, or the first one."""
+    first = rows[0] if rows else ()
+    return next((i for i, cell in enumerate(first) if cell.lower().endswith(IMAGE_SUFFIXES)), 0)
+
+
+def _grouped(pairs: Sequence[Sequence[str]]) -> Listed:
+    for part in dict.fromkeys(part for _, part in pairs):
+        yield part, [name for name, of in pairs if of == part]
+
+
+def _parsed(path: Path) -> Any:
+    """The content of a JSON or YAML file, or None if it is neither."""
+    import yaml
+
+    try:
+        text = read_text(path)
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (DataError, ValueError, RecursionError, yaml.YAMLError):  # of something else
+        return None
+
+
+def _of_value(content: Any) -> Listed:
+    """The parts in a dict: part → names, or name → part; what else it says is left alone."""
+    if not isinstance(content, dict):
+        return
+    if content and all(isinstance(part, str) and role_of(part) for part in content.values()):
+        yield from _grouped([(str(name), part) for name, part in content.items()])
+    for part, lines in content.items():
+        if role_of(str(part)) and isinstance(lines, list):
+            names = [
+                next((line[title] for title in TITLES if title in line), None) if isinstance(line, dict) else line
+                for line in lines
+            ]
+            yield str(part), [str(name) for name in names if isinstance(name, str | int)]
+        elif re.fullmatch("splits?", str(part), re.IGNORECASE):
+            yield from _of_value(lines)
+
+
+def _by_beginning(names: Sequence[str]) -> dict[str, str]:
+    """The parts that all names begin with (testA_1, train_1), one of them for training; nothing if some do not."""
+    part_of = {name: re.split(r"[\W_]+", name.rpartition("/")[2])[0] for name in names}
+    roles = {role_of(part) for part in part_of.values()}
+    return part_of if None not in roles and "train" in roles and len(roles) > 1 else {}
 
 
 def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
     """Names by all their ends (`b/c.jpg`, `c.jpg` of `a/b/c.jpg`), with and without suffix; None for several ones."""
     found: dict[str, str | None] = {}
     for name in names:
-        for spelling in {spelling for end in _ends(name) for spelling in (end, SUFFIX.sub("", end))}:
+        for spelling in {spelling for end in _ends(name) for spelling in (end, _bare(end))}:
             found[spelling] = name if found.setdefault(spelling, name) == name else None
     return found | {_plain(name): name for name in names}
 
 
 def _meant(line: str, spelled: dict[str, str | None]) -> str | None:
-    """The image that a line names: it or its first word, whole or an end of that path, with suffix or without."""
-    for path in (line, line.split()[0]):
+    """The image that a line names: it or one of its words, one with an image's suffix first, else the first one;
+    whole or an end of that path, with suffix or without."""
+    words = line.split()
+    for path in (line, *(word for word in words if word.lower().endswith(IMAGE_SUFFIXES)), *words[:1]):
         for end in _ends(path):
-            if name := spelled.get(end) or spelled.get(SUFFIX.sub("", end)):
+            if name := spelled.get(end) or spelled.get(_bare(end)):
                 return name
     return None
 
@@ -100,6 +203,11 @@ def _meant(line: str, spelled: dict[str, str | None]) -> str | None:
 def _ends(path: str) -> list[str]:
     words = _plain(path).strip("/").split("/")
     return ["/".join(words[i:]) for i in range(len(words))]
+
+
+def _bare(end: str) -> str:
+    """Without the suffix of a file, which is no number: `a.2` is a name."""
+    return re.sub(r"\.(?!\d+$)\w+$", "", end)
 
 
 def _plain(name: str) -> str:

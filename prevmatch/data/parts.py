@@ -23,6 +23,8 @@ BESIDE = {
     "labels", "label", "annotations", "annot", "gt", "list", "lists", "files", "names", "ids", "dir", "ann", "final",
     "public", "private", "hidden", "seen", "unseen", "new", "old", "my", "own", "std", "standard", "full", "mini",
     "small", "large", "hard", "easy", "challenge", "phase", "release", "ood", "id", "real", "clean", "extra", "only",
+    "blind", "external", "internal", "independent", "labeled", "labelled", "tiles", "crops", "patches", "frames",
+    "rgb", "color", "colour", "grey", "gray", "jpg", "jpegs", "png", "tif", "samples",
 }  # fmt: skip
 """Words that say no more about what a part is for, as single letters and numbers do."""
 JOINED = re.compile(f"({'|'.join(ROLES)})(set|split|data|images|imgs|photos|list)")
@@ -31,11 +33,14 @@ JOINED = re.compile(f"({'|'.join(ROLES)})(set|split|data|images|imgs|photos|list
 def role_of(part: str) -> Role | None:
     """What a part of that name (`val`, `Test images`, `train2017`, `testA`) is for; None if the name does not say.
 
-    A name of a test and a validation part (`test-dev`) is a test's.
+    A name of a test and a validation part (`test-dev`) is a test's, and so is any that begins with `test`
+    (`test_site_b`): what it holds is better left out, and said to be, than trained on.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower()
-    words = re.split(r"[\W\d_]+", JOINED.sub(r"\1 \2", re.sub(r"hold[\W_]out", "holdout", spaced)))
+    words = re.split(r"[\W\d_]+", JOINED.sub(r"\1 \2", re.sub(r"h[eo]ld[\W_]?out", "holdout", spaced)))
     found = {ROLES[word] for word in words if word in ROLES}
+    if ROLES.get(words[0]) == "test" and found == {"test"}:
+        return "test"
     if not all(len(word) < 2 or word in ROLES or word in BESIDE for word in words):
         return None
     return "test" if found == {"val", "test"} else found.pop() if len(found) == 1 else None
@@ -80,8 +85,8 @@ def divide(
         else:
             pool.append(rows)
             what = "which test nothing: they join the unlabelled ones"
-        if name and len(parts) > 1:
-            notes.append(f"{count}, {what}")
+        if len(parts) > 1:
+            notes.append(f"{count}, {what}" if name else f"in no part: {count.partition(': ')[2]}, {what}")
     if not pool:
         raise DataError(f"of the parts {', '.join(parts)} none is for training; call one train, or use --train_parts")
     joined = datasets.concatenate_datasets(pool)

@@ -29,10 +29,23 @@ def divided(folder, names=NAMES):
         ("splits/test.lst", "\\\\data\\cam0\\A.JPG\n/somewhere/else/c.jpeg\n", "test"),
         ("test.csv", "filename\ncam0/a.jpg\nc.jpg\n", "test"),
         ("my_splits.json", json.dumps({"test": ["cam0/a", "c.jpg"], "train": ["d.1.png"]}), "test"),
+        ("split.json", json.dumps({"seed": 0, "splits": {"test": ["cam0/a", "c.jpg"], "ids": [1]}}), "test"),
+        ("fold.json", json.dumps({"cam0/a.png": "test", "c.jpg": "test", "d.1.jpg": "train"}), "test"),
+        ("dataset.json", json.dumps({"name": "x", "test": [{"image": "./cam0/a.jpg"}, {"image": "c"}]}), "test"),
+        ("splits.yaml", "test:\n- cam0/a\n- c.jpg\n", "test"),
+        ("annotations/test.txt", "a 1 1 1\nc 2 1 1\n", "test"),
+        ("Data_Splits/test", "cam0/a\nc\n", "test"),
+        ("images/test.txt", "0 cam0/a.jpg\n1 c.jpg\n", "test"),
+        ("split.txt", "cam0/a.jpg test\nd.1.jpg train\nc.jpg test\n", "test"),
+        ("test.csv", ",image\n0,cam0/a.jpg\n1,c.jpg\n", "test"),
+        ("test.csv", "7,cam0/a.jpg\n8,c.jpg\n", "test"),
+        ("frames.csv", "patient;filename;split\n1;cam0/a.jpg;test\n1;d.1.jpg;train\n2;c.jpg;test\n", "test"),
+        ("meta/all.tsv", "id\tis_test\ncam0/a\t1\nd.1\t0\nc\tTrue\n", "test"),
+        ("test.csv", "image,mask\n/home/me/cam0/a.jpg,/home/me/a.png\nC:\\x\\c.jpg,C:\\x\\c.png\n", "test"),
     ],
 )
 def test_lists_are_followed_as_people_write_them(tmp_path, file, text, part):
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / file).write_text(text)
     parts, notes = divided(tmp_path)
     assert parts[part] == ["cam0/a", "c.jpg"]
@@ -51,7 +64,8 @@ def test_what_names_no_image_or_several_is_told_and_not_followed(tmp_path):
     (tmp_path / "car_test.txt").write_text("c 1\n")  # of a class, as VOC has them
     (tmp_path / "split.json").write_text('{"images": ["c"]}')
     (tmp_path / "test.json").write_text("no JSON")
-    (tmp_path / "val.csv").write_text("image,label\nc,cat\n")
+    (tmp_path / "boxes.csv").write_text("image,label\nc,cat\n")
+    (tmp_path / "cam0.txt").write_text("0 .5 .5 .1 .1\n")
     parts, notes = divided(tmp_path)
     assert parts["test"] == ["cam0/a"]
     assert len(parts) == 2
@@ -81,3 +95,36 @@ def test_every_layout_follows_lists(tmp_path, make):
     names = [name for rows in find(tmp_path).parts.values() for name in rows["id"]]
     (tmp_path / "test.txt").write_text(f"{names[0]}.jpg\n")
     assert find(tmp_path).parts["test"]["id"] == names[:1]
+
+
+def test_lists_and_classes_above_the_folder_of_the_data_count_too(tmp_path):
+    exports.plain(tmp_path / "data")
+    name = next(name for rows in find(tmp_path).parts.values() for name in rows["id"])
+    (tmp_path / "test.txt").write_text(f"{name}.jpg\n")
+    found = find(tmp_path)
+    assert found.parts["test"]["id"] == [name]
+    assert f"read from {tmp_path}/data" in found.notes
+
+
+def test_names_that_all_begin_with_a_part_say_it_where_nothing_else_does(tmp_path):
+    names = ["train_1", "train_2", "testA_1", "site/val-3"]
+    assert divided(tmp_path, names)[0] == {"train": names[:2], "testA": names[2:3], "val": names[3:]}
+    assert divided(tmp_path, [*names, "other"])[0] == {"": [*names, "other"]}
+    assert divided(tmp_path, ["test_1", "test_2"])[0] == {"": ["test_1", "test_2"]}
+
+
+def test_number_at_the_end_of_a_name_is_no_suffix(tmp_path):
+    (tmp_path / "test.txt").write_text("d.2\n")
+    assert divided(tmp_path)[0] == {"": list(NAMES)}
+
+
+def test_list_that_bears_the_name_of_a_photo_is_a_list_where_it_says_a_part(tmp_path):
+    (tmp_path / "test.txt").write_text("x\n")
+    (tmp_path / "test_1.txt").write_text("0 .5 .5 .5 .1 .1 .1\n")  # the outlines of a photo
+    assert divided(tmp_path, ["test", "test_1", "x"])[0]["test"] == ["x"]
+
+
+@pytest.mark.parametrize("make", [exports.plain, exports.coco, exports.labelme])
+def test_what_the_folder_of_all_data_is_called_says_no_part(tmp_path, make):
+    make(tmp_path / "test")
+    assert set(find(tmp_path / "test").parts) <= {"", "train", "val"}

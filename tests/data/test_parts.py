@@ -22,7 +22,8 @@ def rows(name, masked, bare):
         (
             "test",
             "test Test testing test2017 test_images test-set holdout hold_out Hold-Out testset test_A testA "
-            "test-dev public_test tests TestSet test_final",
+            "test-dev public_test tests TestSet test_final "
+            "test_site_b held_out heldout blind_test external-test test_512x512",
         ),
         (None, "site1 images contest latest training_val protest unlabelled attest extra_train_field crash_test 2017"),
     ],

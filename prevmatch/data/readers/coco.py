@@ -21,7 +21,7 @@ def read(folder: Path) -> Found | None:
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if _is_coco(path)})
     if not files:
         return None
-    told = {path: _part_of(path) for path in files}
+    told = {path: _part_of(path, folder) for path in files}
     rivals = [file for file in files if told[file] == "" or list(told.values()).count(told[file]) > 1]
     if len(files) > 1 and rivals:
         two = " and ".join(file.name for file in sorted(files, key=lambda file: (file not in rivals, told[file]))[:2])
@@ -79,6 +79,7 @@ def _is_coco(path: Path) -> bool:
     return isinstance(content, dict) and "images" in content and bool({"annotations", "categories"} & content.keys())
 
 
-def _part_of(file: Path) -> str:
-    """The part that the name of an annotation file, or of its folder, says it is for."""
-    return next((word for word in (*re.split(r"[\W_]+", file.stem), file.parent.name) if role_of(word)), "")
+def _part_of(file: Path, folder: Path) -> str:
+    """The part that the name of an annotation file, or of its folder below `folder`, says it is for."""
+    words = [*re.split(r"[\W_]+", file.stem), *([file.parent.name] if file.parent != folder else [])]
+    return next((word for word in words if role_of(word)), "")

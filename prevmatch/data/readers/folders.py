@@ -8,7 +8,7 @@ from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
 from prevmatch.data.pairing import pair
-from prevmatch.data.parts import role_of
+from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import CLASS_LISTS, find_class_list, read_classes
 from prevmatch.data.walking import is_no_data, walk
@@ -74,7 +74,11 @@ def read(folder: Path) -> Found | None:
     notes += _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
     notes += _by_sub_folder(images, pairs.mask_of)
     return Found(
-        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()}),
+        parts=in_parts(
+            images,
+            {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()},
+            lambda name: part_in(name) or part_in(pairs.mask_of.get(name, "")),
+        ),
         notes=notes,
         **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/", *(root for *_, root in roots)),
     )
@@ -82,7 +86,7 @@ def read(folder: Path) -> Found | None:
 
 def _by_sub_folder(images: Collection[str], mask_of: Mapping[str, str]) -> list[str]:
     """A warning where masks lie in sub-folders and photos do not: these may be classes."""
-    folders = sorted({mask.rpartition("/")[0] for mask in mask_of.values()})
+    folders = sorted({mask.rpartition("/")[0] for mask in mask_of.values() if not part_in(mask)})
     if len(folders) < 2 or len({image.rpartition("/")[0] for image in images}) > 1:
         return []
     return [f"WARNING: masks lie in {first_five(folders)}, photos do not; what such a folder is called is not read"]
