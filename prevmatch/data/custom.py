@@ -45,7 +45,7 @@ def with_notes(error: DataError, notes: Iterable[str]) -> DataError:
 
 
 def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Source:
-    pool, val, told = divide(found.parts, config)
+    pool, val, told = divide(found.parts, config, evaluated=bool(known))
     found.notes += told
     looks = {} if known else _look(pool, val)
     pool, told = _readable(pool, looks, config)
@@ -73,6 +73,12 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
             f"{len(val)} of {len(masked)} masks are held out for validation, split_seed {config.split_seed}"
         )
     doubts = _copies(pool, val, looks) if looks else []
+    if several := [name for name, seen in looks.items() if seen.pages > 1]:
+        doubts.append(
+            f"WARNING: {len(several)} photos have several pages or frames, of which the first one counts: "
+            f"{first_five(several)}"
+        )
+    doubts += _nearly_equal(source.class_names)
     pixels = dict(zip(every["id"], counts, strict=True))
     there = np.any([pixels[name][:-1] for name in val["id"]], axis=0)
     if there.sum() == 1:
@@ -178,6 +184,18 @@ def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:
     if not pairs:
         return []
     return [f"WARNING: {len(pairs)} validation images are training images too, so scores flatter: {first_five(pairs)}"]
+
+
+def _nearly_equal(names: Iterable[str]) -> list[str]:
+    """A warning if names of classes differ in small and capital letters alone."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[name.strip().casefold()].append(name)
+    return [
+        f"WARNING: the classes {' and '.join(map(repr, same))} differ in their spelling alone; to join them: "
+        f"--merge_classes {','.join(same)}={same[0].strip()}"
+        for same in groups.values() if len(same) > 1
+    ]  # fmt: skip
 
 
 def _size(cell: dict) -> int:

@@ -1,9 +1,13 @@
 """Any picture as upright 8-bit RGB."""
 
 from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, features
+
+from prevmatch.errors import DataError
 
 EXIF_ORIENTATION = 0x0112
 AVIF, HEIF = ((".avif",) if features.check("avif") else ()), ((".heic", ".heif") if find_spec("pillow_heif") else ())
@@ -45,3 +49,14 @@ def _eight_bits(values: np.ndarray, bits: int | None) -> np.ndarray:
     fitting = [top for top in tops if low >= 0 and high <= top]
     scaled = values * (255 / fitting[0]) if fitting else (values - low) * (255 / ((high - low) or 1))
     return (scaled + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def upright_size(file: Path | BinaryIO) -> tuple[int, int]:
+    """Width and height of an image file as it is seen, turned as its EXIF says; DataError if it is none."""
+    try:
+        with Image.open(file) as image:
+            turned = image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except OSError as error:
+        name = file if isinstance(file, Path) else "the image in a file"
+        raise DataError(f"{name} cannot be read as an image ({type(error).__name__}); replace the file") from None

@@ -6,7 +6,7 @@ and every loader process draws its own.
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,9 +125,12 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
         image = images[a["image_id"]]
         if a["category_id"] not in classes:
             continue
-        label, outline, area = classes[a["category_id"]], a.get("segmentation"), float(a.get("area") or 0)
+        label, outline = classes[a["category_id"]], a.get("segmentation")
         size = image_size(image["height"], image["width"])
         check_outline(outline, size)
+        if isinstance(outline, list) and not any(len(polygon) >= 6 for polygon in outline):
+            outline = []  # fewer than three corners
+        area = float(a.get("area") or 0) or area_of(outline)
         entry = drawn.setdefault(a["image_id"], {"size": list(size), "objects": []})
         if not outline and a.get("bbox"):
             left, top, width, height = a["bbox"]
@@ -142,7 +145,8 @@ def _instances(annotations: list[dict], images: dict, classes: dict, path: Path)
             f"{path} has boxes without outlines only ({len(annotations)}), which say too little for segmentation; "
             "export polygons or masks"
         )
-    return drawn, [
+    outlines = [outline for entry in drawn.values() for label, _, outline in entry["objects"] if label != IGNORE_INDEX]
+    return drawn, rectangles_note(outlines) + [
         f"{count} objects of {path.name} {what}"
         for count, what in (
             (bare, "are boxes without an outline; their pixels are ignored"),
@@ -169,6 +173,35 @@ def check_outline(outline: Any, size: tuple[int, int]) -> None:
         run_lengths(outline, *size)
     elif outline:
         check_polygons(outline, *size)
+
+
+def area_of(outline: Any) -> float:
+    """The area that polygons or run lengths, which were checked, enclose, where polygons do not overlap."""
+    if isinstance(outline, dict):
+        return float(run_lengths(outline, *outline["size"])[1::2].sum())
+    total = 0.0
+    for polygon in outline or ():
+        x, y = np.array(polygon, dtype=float).reshape(-1, 2).T
+        total += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+    return total
+
+
+def rectangles_note(outlines: Sequence[Any]) -> list[str]:
+    """A warning if all outlines are rectangles, straight or turned, which may be boxes that a tool has written so."""
+    if not outlines or not all(map(_is_rectangle, outlines)):
+        return []
+    return [f"WARNING: all {len(outlines)} outlines are rectangles, as of boxes; all inside counts as the object"]
+
+
+def _is_rectangle(outline: Any) -> bool:
+    """Whether an outline has four corners whose diagonals share their middle; in shares of sides too."""
+    if not isinstance(outline, list) or len(outline) != 1 or len(outline[0]) not in (8, 10):
+        return False
+    points = np.array(outline[0]).reshape(-1, 2)
+    if len(points) == 5 and not np.allclose(points[4], points[0]):
+        return False
+    middles = points[0] + points[2] - points[1] - points[3]
+    return bool(np.abs(middles).max() <= 0.02 * np.ptp(points, axis=0).max())
 
 
 def _inside(file_name: str) -> str:

@@ -12,7 +12,7 @@ from prevmatch.data.found import Found
 from prevmatch.data.part_lists import follow
 from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
 from prevmatch.data.readers.folders import classes_beside
-from prevmatch.data.texts import read_json
+from prevmatch.data.texts import columns_titled, read_json
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
 from prevmatch.writing import replace_folder
@@ -23,7 +23,15 @@ READERS: tuple[Callable[[Path], Found | None], ...] = (
 )  # fmt: skip
 """Asked in this order: masks that are there go before outlines."""
 BOX = re.compile(rb"\s*\d+( [\d.e+-]+){4}\s*(\n|$)")
-"""How a text of YOLO begins that has boxes."""
+POLYGON = re.compile(rb"\s*\d+( [\d.e+-]+){6,}\s*(\n|$)")
+"""How a text of YOLO begins that has boxes, and one that has polygons."""
+OF_TABLES = {
+    "region_shape_attributes": "of VGG Image Annotator; export from it as COCO (Annotation > Export as COCO)",
+    "encodedpixels": "which holds masks as run lengths; save them as PNG of class ids, named as the photos",
+    "rle_mask": "which holds masks as run lengths; save them as PNG of class ids, named as the photos",
+    "rle": "which holds masks as run lengths; save them as PNG of class ids, named as the photos",
+}
+"""Columns of tables that are known but not read."""
 HELP = (
     "put all photos into images/ and, for some of them, masks of the same name into masks/; or export from labelme "
     "(its JSON files, or VOC), CVAT (`Segmentation mask`, images included), Roboflow, Label Studio, as COCO JSON or "
@@ -105,6 +113,12 @@ def _refusal(folder: Path, shown: Path) -> str:
         )
     if told := next(filter(None, (_of_json(path) for path in files if path.suffix == ".json")), None):
         return f"{shown} {told}"
+    for path in (path for path in files if path.suffix.lower() == ".csv"):
+        for title, whose in OF_TABLES.items():
+            if columns_titled(path, ((title,),)):
+                return f"{shown} has {path.name}, {whose}"
+    if {".geojson", ".ndjson"} & suffixes:
+        return f"{shown} has outlines as GeoJSON or NDJSON (QuPath, Labelbox); export masks, or COCO"
     if {".nii", ".nii.gz", ".dcm", ".nrrd", ".mhd"} & suffixes:
         return f"{shown} has medical volumes; save their slices as PNG, photos in images/ and masks in masks/"
     if {".parquet", ".arrow"} & suffixes:
@@ -113,14 +127,18 @@ def _refusal(folder: Path, shown: Path) -> str:
         return f"{shown} has arrays or records (.tfrecord, .mat, .npy); save the masks as PNG of class ids; {HELP}"
     images = {path.with_suffix("") for path in walk(folder).files}
     texts = [path for path in files if path.suffix == ".txt"]
-    beside = (path for path in texts if path.with_suffix("") in images)
-    if any(path.parent.name == "labelTxt" for path in texts) or any(map(_starts_with_a_box, beside)):
+    beside = [path for path in texts if path.with_suffix("") in images]
+    if any(path.parent.name == "labelTxt" for path in texts) or any(_begins(path, BOX) for path in beside):
         return (
             f"{shown} has boxes of YOLO or DOTA, a text for each image, which say too little for segmentation; "
             "export polygons (YOLO segmentation: images in images/, texts in labels/)"
         )
+    if any(_begins(path, POLYGON) for path in (*beside, *folder.glob("label*/*.txt"))):
+        return f"{shown} has texts of YOLO segmentation; put the images into images/ and the texts into labels/"
     if any(path.suffix == ".xml" and b"<pt>" in path.read_bytes() for path in files):
         return f"{shown} has polygons in the XML of LabelMe 3.0; export as `CVAT for images 1.1` or COCO"
+    if any(path.suffix == ".xml" and b"<Vertex" in path.read_bytes() for path in files):
+        return f"{shown} has outlines in the XML of Aperio ImageScope (MoNuSeg); draw them as masks, PNG of class ids"
     if ".xml" in suffixes:
         return (
             f"{shown} has XML files, as of boxes in Pascal VOC's form, which say too little for segmentation; export "
@@ -137,9 +155,9 @@ def _refusal(folder: Path, shown: Path) -> str:
     return f"{shown} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
 
 
-def _starts_with_a_box(path: Path) -> bool:
+def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:
     with path.open("rb") as file:
-        return BOX.match(file.read(200)) is not None
+        return pattern.match(file.read(4096)) is not None
 
 
 def _of_json(path: Path) -> str | None:
@@ -154,6 +172,12 @@ def _of_json(path: Path) -> str | None:
         return "is of VGG Image Annotator; export from it as COCO (Annotation > Export as COCO)"
     if "dm_format_version" in content:
         return "is of Datumaro's own form; export as COCO, with the images"
+    if "instances" in content and "metadata" in content:
+        return "is of SuperAnnotate; export as COCO, with the images"
+    if "annotations" in content and ("item" in content or "dataset" in content):
+        return "is of V7 Darwin; export as COCO or as semantic masks, with the images"
+    if "export_format_version" in content:
+        return "is of Hasty; export as COCO or as semantic masks, with the images"
     if content.keys() == {"image", "annotations"}:
         return "has outlines in the form of Segment Anything, which name no classes; name them in a labelling tool"
     return None

@@ -36,8 +36,9 @@ def cell(size: tuple[int, int], shapes: Sequence[tuple[int, Outline]], file: Pat
 
 def class_ids(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Class names, background first, and the id of each name that a tool uses; what it calls ignored is 255."""
-    kinds = [name for name in names if name.lower() not in (*BACKGROUNDS, *NOT_A_CLASS)]
-    ids = {name: 1 + kinds.index(name) if name in kinds else 0 for name in names}
+    plain = {name: name.strip() for name in names}
+    kinds = [name for name in dict.fromkeys(plain.values()) if name.lower() not in (*BACKGROUNDS, *NOT_A_CLASS)]
+    ids = {name: 1 + kinds.index(bare) if bare in kinds else 0 for name, bare in plain.items()}
     return (BACKGROUND, *kinds), ids | dict.fromkeys(NOT_A_CLASS, IGNORE_INDEX)
 
 

@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prevmatch.data.lists import first_five
@@ -12,16 +12,24 @@ from prevmatch.errors import DataError
 
 Rule = Callable[[str], str]
 
-PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo))$|_(?-i:L)$"
+PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo|sat|training|test))$|_(?-i:L)$"
 """What they add to the name of a photo, or leave of that of its mask."""
 ADDED = (
     r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|semantic|gt|ground[_-]?truth|annotation|"
-    r"annotated))+$"
+    r"annotated|manual\d?))+$"
 )
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
 BEFORE = r"(^|/)(masks?|labels?|segmentation|seg|gt|images?|img|photo|frame)([_\-. ]+(?=\w)|(?=\d))"
 """What stands before what photos and masks have in common: image_7, mask_7, mask_tabby."""
+
+
+OF_A_PHOTO = re.compile(
+    r"[_\-. ]+(overlay|vis|visuali[sz]\w*|colou?r\w*|blend\w*|depth|instances?|parts?|superpixels?|edges?|contours?|"
+    r"boundar\w+|preview|thumb\w*|heatmap|pred\w*|pseudo|cutout|semantic|panoptic)([_\-. ].*)?",
+    re.IGNORECASE,
+)
+"""What the name of a picture made of a photo adds to that photo's: _overlay, _parts_1."""
 
 
 @dataclass
@@ -49,13 +57,46 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
             )
     found = Pairs(orphans=masks)
     _match(found, images, str, where)
-    for plain in (_bare, _unpadded):
+    for plain in (bare, _unpadded):
         before = set(found.mask_of)
         _match(found, images, plain, where)
         if more := [image for image in found.mask_of if image not in before]:
             how = f"{len(more)} masks" if before else "masks"
             found.notes.append(f"{how} are named like {found.mask_of[more[0]]!r} for the image {more[0]!r}")
     return found
+
+
+def made_of(names: Iterable[str], mask_of: Mapping[str, str]) -> list[str]:
+    """The images that are named as pictures made of a photo with a mask: a_overlay beside a, and a_night where every
+    second photo has such a one.
+
+    Raises DataError for one that is named as another mask of it: a_mask_2.
+    """
+    added = dict[str, str]()
+    for name in names:
+        if name not in mask_of:
+            cuts = (i for i in reversed(range(len(name))) if name[i] in "_-. ")
+            if cut := next((i for i in cuts if name[:i] in mask_of), 0):
+                added[name] = name[cut:]
+    for name, more in added.items():
+        if re.fullmatch(ADDED.removesuffix("$") + r"[_\-. ]*\d+", more, re.IGNORECASE):
+            owner = name.removesuffix(more)
+            raise DataError(
+                f"{name!r} is named as a mask of {owner!r}, besides {mask_of[owner]!r}; join them into one mask of "
+                "class ids"
+            )
+    words = Counter(re.sub(r"\d+", "0", more) for more in added.values())
+    often = {
+        word for word, count in words.items() if re.search(r"[^\W\d_]", word) and count > max(2, len(mask_of) / 2)
+    }
+    return [name for name, more in added.items() if OF_A_PHOTO.fullmatch(more) or re.sub(r"\d+", "0", more) in often]
+
+
+def made_note(made: Sequence[str]) -> list[str]:
+    """What to tell of them."""
+    return [f"{len(made)} images are named as pictures of labelled photos and left out: {first_five(made)}"] * bool(
+        made
+    )
 
 
 def before_upload(name: str) -> str:
@@ -118,10 +159,10 @@ def composed(name: str) -> str:
 
 
 def _unpadded(name: str) -> str:
-    return re.sub(r"(?<!\d)0+(?=\d)", "", _bare(name))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", bare(name))
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """A name without what tools add: `a.jpg`, `a_mask`, `a_gtFine_labelIds`, `a_leftImg8bit` are all `a`."""
     for added in (SUFFIX, ADDED, SUFFIX):
         name = re.sub(added, "", name, flags=re.IGNORECASE)

@@ -1,6 +1,7 @@
 """The parts that people divide data into, and what becomes of each: a test part is never trained on."""
 
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -52,17 +53,21 @@ def part_in(path: str) -> str:
 
 
 def divide(
-    parts: dict[str, datasets.Dataset], config: DataConfig
+    parts: dict[str, datasets.Dataset], config: DataConfig, *, evaluated: bool = False
 ) -> tuple[datasets.Dataset, datasets.Dataset | None, list[str]]:
     """The images to train on, those to validate on (None: not set apart) and what was done with each part.
 
     `val_part` and `train_parts` of the settings go before what names mean. A test part is left out, unless it has no
-    mask at all: then it is no test, and its images are unlabelled ones.
+    mask at all: then it is no test, and its images are unlabelled ones. Data that is only `evaluated` may lack a part
+    for training, and its test part with masks is validated on where no other is.
     Raises DataError for a validation part without masks, ConfigError for parts that are not there.
     """
     named = {*config.train_parts, *([config.val_part] if config.val_part else ())}
     if missing := sorted(named - set(parts)):
         raise ConfigError(f"the data has no part {missing[0]!r}; its parts are {', '.join(filter(None, parts))}")
+    if evaluated and config.val_part is None and not any(role_of(name) == "val" for name in parts):
+        tests = (name for name, rows in parts.items() if role_of(name) == "test" and any(has_mask(rows)))
+        config = replace(config, val_part=next((name for name in tests if name not in config.train_parts), None))
     pool, val, notes = [], [], []
     for name, rows in parts.items():
         masked = np.flatnonzero(has_mask(rows))
@@ -87,6 +92,8 @@ def divide(
             what = "which test nothing: they join the unlabelled ones"
         if len(parts) > 1:
             notes.append(f"{count}, {what}" if name else f"in no part: {count.partition(': ')[2]}, {what}")
+    if not pool and evaluated and val:
+        pool.append(val[0].select([]))
     if not pool:
         raise DataError(f"of the parts {', '.join(parts)} none is for training; call one train, or use --train_parts")
     joined = datasets.concatenate_datasets(pool)

@@ -148,6 +148,9 @@ def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, ma
     if classes_of(rows):
         kept["classes"] = "classes"
     rows = rows.select_columns(list(kept)).rename_columns(kept)
+    for column in ("image", "mask"):
+        if not isinstance(rows.features[column], datasets.Image):
+            raise ConfigError(f"column {column!r} of data set {name!r} is {rows.features[column]}, not images")
     missing = np.flatnonzero([not there for there in is_there(rows, "image")])
     if len(missing):
         raise DataError(
@@ -157,8 +160,6 @@ def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, ma
     if "id" not in kept:
         rows = rows.add_column("id", [f"{part}/{i:06d}" for i in range(len(rows))])
     for column in ("image", "mask"):
-        if not isinstance(rows.features[column], datasets.Image):
-            raise ConfigError(f"column {column!r} of data set {name!r} is {rows.features[column]}, not images")
         rows = rows.cast_column(column, FEATURES[column])
     if rows.features["id"] != FEATURES["id"]:
         rows = rows.cast_column("id", FEATURES["id"])

@@ -29,6 +29,8 @@ NOT_A_CLASS = ("__ignore__",)
 
 def read_text(path: Path, *, what: str = "file") -> str:
     """The text of a file, UTF-8 or, by its byte order mark, UTF-16; DataError naming the file where it is neither."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{what} {path} is no file but a folder, pipe or device; remove it")
     try:
         content = path.read_bytes()
         return content.decode("utf-16" if content.startswith(WIDE) else "utf-8-sig")
@@ -71,8 +73,18 @@ def _titled(cells: Sequence[str], titles: Sequence[Sequence[str]]) -> list[int]:
 
 
 def find_class_list(folder: Path) -> Path | None:
-    """The file in a folder that names the classes, or None."""
-    return next((folder / name for name in CLASS_LISTS if (folder / name).is_file()), None)
+    """The file in a folder that names the classes, or None; one that names photos is none."""
+    files = (folder / name for name in CLASS_LISTS)
+    return next((path for path in files if path.is_file() and not _names_photos(path)), None)
+
+
+def _names_photos(path: Path) -> bool:
+    """Whether a list begins with the name of an image file, which no class is called: photos and their tags."""
+    with path.open("rb") as file:
+        lines = file.read(4096).decode("utf-8", errors="replace").splitlines()
+    return any(
+        re.match(r"[^,;\t:]*\.(jpe?g|png|tiff?|bmp|webp|gif)\b", line.strip("{[ \"'"), re.I) for line in lines[:2]
+    )
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -133,6 +145,7 @@ def _entries(path: Path) -> list[tuple[int | None, str]]:
             )
     lines = [line.strip() for line in read_text(path, what=what).splitlines()]
     lines = [re.sub(r"\s+#.*", "", line) for line in lines if not line.startswith("#")]
+    lines = [line[1:-1] if re.fullmatch(r"(['\"]).*\1", line) else line for line in lines]
     if all(line.startswith("- ") or not line for line in lines):  # a list, as in YAML
         lines = [line[2:] for line in lines]
     for pattern in (NUMBER_FIRST, NUMBER_LAST):

@@ -35,6 +35,8 @@ class Seen:
     """Why it cannot be read; empty if it can."""
     hash: str
     """Which of two neighbours is lighter, in a picture of 17×16, as 64 hexadecimal digits."""
+    pages: int = 1
+    """How many a TIFF has, or frames a GIF; the first one is read."""
 
 
 def see(rows: datasets.Dataset) -> list[Seen]:
@@ -76,7 +78,13 @@ def _see(row: dict) -> Seen:
     except DataError as error:
         return Seen(str(error), "")
     lighter = pixels[:, 1:] > pixels[:, :-1] + 2
-    return Seen("", np.packbits(lighter).tobytes().hex())
+    return Seen("", np.packbits(lighter).tobytes().hex(), _pages(image))
+
+
+def _pages(image: Image.Image) -> int:
+    with suppress(Exception):  # what of a later page is broken does not matter
+        return int(getattr(image, "n_frames", 1)) if image.format in ("TIFF", "GIF") else 1
+    return 1
 
 
 class _Cache:
@@ -86,12 +94,12 @@ class _Cache:
         first = rows[0]["image"]["path"] if len(rows) else None
         name = hashlib.sha256(str(first and Path(first).absolute().parent).encode()).hexdigest()[:16]
         self.path: Path | None = None
-        self.known: dict[str, list[str]] = {}
+        self.known: dict[str, list] = {}
         with suppress(OSError):
             self.path = cached_assets_path("prevmatch", namespace="photos", subfolder="seen") / f"{name}.json"
         with suppress(OSError, ValueError, TypeError):
             self.known = dict(json.loads(self.path.read_text()) if self.path else {})
-        self.now: dict[str, list[str]] = {}
+        self.now: dict[str, list] = {}
 
     def through(self, look: Callable[[dict], Seen]) -> Callable[[dict], Seen]:
         def known_or_seen(row: dict) -> Seen:
@@ -104,7 +112,7 @@ class _Cache:
                 return look(row)
             key = f"{Path(cell['path']).absolute()} {stat.st_size} {stat.st_mtime_ns}"
             seen = Seen(*self.known[key]) if key in self.known else look(row)
-            self.now[key] = [seen.problem, seen.hash]
+            self.now[key] = [seen.problem, seen.hash, seen.pages]
             return seen
 
         return known_or_seen

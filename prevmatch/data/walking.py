@@ -20,7 +20,7 @@ REMEDIES = dict.fromkeys(CONVERT, "convert to PNG or JPEG") | dict.fromkeys(
     (".heic", ".heif"), "needs pip install 'prevmatch[heic]'"
 )
 """Pictures that cannot be read, and what to do about them."""
-OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "lost+found", "thumbs.db")
+OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "lost+found", "thumbs.db", "thumbs", "thumbnails")
 
 
 @dataclass

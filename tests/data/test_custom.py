@@ -270,3 +270,10 @@ def test_unknown_data_set_is_one_line(tmp_path):
     with pytest.raises(DataError, match="cannot be loaded") as caught:
         load_training_data(DataConfig(dataset="custom", dataset_name=str(tmp_path / "nothing")))
     assert "\n" not in str(caught.value)
+
+
+def test_classes_that_differ_in_their_spelling_alone_are_warned_of(tmp_path):
+    make(tmp_path)
+    (tmp_path / "classes.txt").write_text("sky\nCar\ncar\n")
+    assert any("'Car' and 'car' differ in their spelling" in note for note in load(tmp_path).source.notes)
+    assert load(tmp_path, merge_classes=("Car,car=Car",)).source.class_names == ("sky", "Car")

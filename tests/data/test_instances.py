@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prevmatch.data.instances import draw, read_annotations
+from prevmatch.data.instances import draw, read_annotations, rectangles_note
 from prevmatch.errors import DataError
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]
@@ -143,3 +143,36 @@ def test_area_as_text_is_a_number_and_what_is_none_is_refused(tmp_path):
     assert (ids == 2).sum() == 16
     with pytest.raises(DataError, match=r"annotations\.json is not a COCO annotation file \(TypeError"):
         read_annotations(write(tmp_path, [box(7, [SQUARE], [16])]))
+
+
+def test_outline_of_fewer_than_three_corners_is_no_outline(tmp_path):
+    boxes = [box(7, [[1, 1, 4, 4]], 9, bbox=[1, 1, 3, 3]), box(3, [SQUARE], 16, image=2)]
+    _, cells, notes = read_annotations(write(tmp_path, boxes))
+    assert notes[-1] == "1 objects of annotations.json are boxes without an outline; their pixels are ignored"
+    assert set(np.unique(draw(cells["a.jpg"]["bytes"]))) == {0, 255}
+
+
+@pytest.mark.parametrize("area", [None, 0])
+def test_smaller_objects_are_in_front_where_the_file_does_not_say_how_large_they_are(tmp_path, area):
+    runs = {"size": [6, 8], "counts": [0, 48]}
+    boxes = [box(7, [SQUARE], area), box(3, [[0, 0, 8, 0, 8, 6, 0, 6]], area), box(3, runs, area)]
+    ids = draw(read_annotations(write(tmp_path, boxes))[1]["a.jpg"]["bytes"])
+    assert (ids[1:5, 2:6] == 2).all()
+    assert (ids == 1).sum() == 48 - 16
+
+
+@pytest.mark.parametrize(
+    ("outline", "told"),
+    [
+        ([[0, 0, 4, 0, 4, 3, 0, 3]], True),
+        ([[0, 1, 2, 0, 4, 4, 2, 5, 0, 1]], True),  # turned, and closed
+        ([[0, 0, 4, 0, 4, 3, 1, 3]], False),
+        ([[0, 0, 4, 0, 4, 3]], False),
+        ([[0, 0, 4, 0, 4, 3, 0, 3], [5, 0, 6, 0, 6, 3, 5, 3]], False),
+        ({"size": [6, 8], "counts": [0, 48]}, False),
+    ],
+)
+def test_rectangles_alone_are_warned_of(outline, told):
+    assert bool(rectangles_note([outline, outline])) == told
+    assert not rectangles_note([outline, [[0, 0, 4, 0, 2, 3]]])
+    assert not rectangles_note([])

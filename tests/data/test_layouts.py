@@ -18,7 +18,72 @@ from prevmatch.errors import DataError
 
 NAMES = ("background", "car", "tree")
 
+
+def drive(folder):
+    exports.plain(folder / "training", "images", "1st_manual", "p{}_manual1.png")
+    exports.masks(folder / "training/mask", truth=np.ones_like(exports.TRUTH), pattern="p{}_mask.png")
+    return folder
+
+
+def with_pictures_of_photos(folder):
+    exports.plain(folder, ".", ".", "p{}_mask.png")
+    for i in range(4):
+        photo(folder / f"p{i}_overlay.png", exports.SIZE, seed=i)
+        photo(folder / f"p{i}_mask_colored.png", exports.SIZE, seed=i)
+        photo(folder / f"p{i}_x_{i}.png", exports.SIZE, seed=i)
+    return folder
+
+
+def cityscapes_as_downloaded(folder):
+    for path in exports.cityscapes(folder).glob("gtFine/*/*/*_labelIds.png"):
+        exports.write(path.with_name(path.name.replace("labelIds.png", "polygons.json")), {"objects": []})
+    return folder
+
+
+def with_what_goes_with_masks(folder):
+    exports.plain(folder, "images", "labels")
+    exports.write(folder / "labels/p0.png.aux.xml", "<PAMDataset/>")
+    exports.write(folder / "labels/README.txt", "how they were drawn")
+    return folder
+
+
+def deepglobe(folder):
+    exports.plain(folder, ".", ".", "p{}_mask.png")
+    for path in folder.glob("*.jpg"):
+        path.rename(path.with_name(f"{path.stem}_sat.jpg"))
+    return folder
+
+
+def pairs_in_a_text(folder):
+    exports.plain(folder, "images", "ann", "label-{}.png")
+    exports.write(folder / "train.txt", "".join(f"images/p{i}.jpg ann/label-{i}.png\n" for i in range(4)))
+    return folder
+
+
+def pairs_in_json_lines(folder):
+    exports.plain(folder / "train", "photo", "ann", "label-{}.png")
+    lines = [{"file_name": f"photo/p{i}.jpg", "mask_file_name": f"ann/label-{i}.png"} for i in range(4)]
+    exports.write(folder / "train/metadata.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def labelme_without_sizes(folder):
+    for path in exports.labelme(folder).glob("*.json"):
+        content = json.loads(path.read_text())
+        exports.write(path, {k: v for k, v in content.items() if k not in ("imageHeight", "imageWidth")})
+    return folder
+
+
 READ = {
+    "DRIVE": (drive, {}),
+    "pictures made of photos": (with_pictures_of_photos, {}),
+    "Cityscapes as downloaded": (cityscapes_as_downloaded, {"val": 2}),
+    "what goes with masks": (with_what_goes_with_masks, {}),
+    "x_sat.jpg and x_mask.png": (deepglobe, {}),
+    "pairs in a text": (pairs_in_a_text, {}),
+    "pairs in JSON lines": (pairs_in_json_lines, {}),
+    "images/ and Labels/": (lambda f: exports.yolo(f, ("images/{}", "Labels/{}")), {"names": NAMES, "val": 2}),
+    "labelme without sizes": (labelme_without_sizes, {"names": NAMES}),
     "images/ and masks/": (exports.plain, {}),
     "image/ and labels/": (lambda f: exports.plain(f, "image", "labels"), {}),
     "Images/ and Masks/": (lambda f: exports.plain(f, "Images", "Masks"), {}),
@@ -166,7 +231,80 @@ def two_labelme(folder):
     exports.write(folder / "other.json", content)
 
 
+def two_masks(folder):
+    exports.plain(folder)
+    exports.masks(folder / "masks", [0], pattern="p{}_mask_2.png")
+
+
+def two_masks_beside(folder):
+    exports.plain(folder, ".", ".", "p{}_mask.png")
+    exports.masks(folder, [0], pattern="p{}_mask2.png")
+
+
+def key_points(folder):
+    exports.yolo_flat(folder)
+    exports.write(folder / "data.yaml", "names: [car, tree]\nkpt_shape: [4, 3]\n")
+
+
+def of_label_studio(folder, change):
+    exports.label_studio(folder)
+    path = next(folder.glob("*.json"))
+    tasks = json.loads(path.read_text())
+    change([task["annotations"][0]["result"] for task in tasks if task.get("annotations")])
+    exports.write(path, tasks)
+
+
+def of_two_images(results):
+    for number, one in enumerate(results[0]):
+        one["to_name"] = ("ir", "rgb")[number % 2]
+
+
+def of_two_labels(results):
+    value = results[0][0]["value"]
+    key = next(key for key in value if key.endswith("labels"))
+    value[key] = ["car", "tree"]
+
+
+def table_of(title):
+    def make(folder):
+        exports.photos(folder)
+        exports.write(folder / "train.csv", f"name,{title}\np0.jpg,1 2 3 4\n")
+
+    return make
+
+
+def json_of(**content):
+    def make(folder):
+        exports.photos(folder)
+        exports.write(folder / "p0.json", content)
+
+    return make
+
+
+def monuseg(folder):
+    exports.photos(folder)
+    exports.write(folder / "p0.xml", "<Annotations><Vertex X='1' Y='2'/></Annotations>")
+
+
+def yolo_beside(folder):
+    exports.photos(folder)
+    exports.write(folder / "p0.txt", exports.yolo_line(0, exports.CAR))
+
+
 REFUSED = {
+    "two masks of a photo": (two_masks, "'p0_mask_2' is named as a mask of 'p0', besides 'p0'; join them"),
+    "two masks beside a photo": (two_masks_beside, "'p0_mask2' is named as a mask of 'p0', besides 'p0_mask'"),
+    "keypoints of YOLO": (key_points, "says that the texts hold keypoints, which outline nothing"),
+    "Label Studio, two images": (lambda f: of_label_studio(f, of_two_images), "regions of ir and rgb in one task"),
+    "Label Studio, two labels": (lambda f: of_label_studio(f, of_two_labels), "has a region that is car and tree"),
+    "run lengths of Kaggle": (table_of("EncodedPixels"), "has train.csv, which holds masks as run lengths"),
+    "VGG Image Annotator, CSV": (table_of("region_shape_attributes"), "has train.csv, of VGG Image Annotator"),
+    "SuperAnnotate": (json_of(metadata={}, instances=[]), "is of SuperAnnotate; export as COCO"),
+    "V7": (json_of(item={}, annotations=[]), "is of V7 Darwin; export as COCO"),
+    "Hasty": (json_of(export_format_version="1.1"), "is of Hasty; export as COCO"),
+    "QuPath": (lambda f: exports.write(f / "p0.geojson", {}), r"outlines as GeoJSON or NDJSON \(QuPath, Labelbox\)"),
+    "Aperio": (monuseg, r"in the XML of Aperio ImageScope \(MoNuSeg\)"),
+    "YOLO beside the photos": (yolo_beside, "has texts of YOLO segmentation; put the images into images/"),
     "Supervisely": (supervisely, "is a Supervisely project; export it as COCO"),
     "Label Studio brush masks": (brush_masks, "has brush masks of Label Studio"),
     "VGG Image Annotator": (via, "is of VGG Image Annotator"),
@@ -245,7 +383,9 @@ def test_defects_of_mvtec_are_trained_on_when_asked_for(tmp_path):
     assert len(data.labelled) + len(data.val) == 6
 
 
-@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "annotations.xml", "other.xml"])
+@pytest.mark.parametrize(
+    "name", ["pairs.csv", "pairs.tsv", "list.txt", "split.json", "metadata.jsonl", "annotations.xml", "other.xml"]
+)
 def test_a_pipe_with_the_name_of_a_table_or_of_annotations_is_not_waited_for(tmp_path, name):
     (tmp_path / "images").mkdir()
     Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "images/a.png")

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from prevmatch.data.pairing import pair
+from prevmatch.data.pairing import made_of, pair
 from prevmatch.errors import DataError
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
@@ -84,3 +84,22 @@ def test_doubles_are_refused(images, masks):
 )
 def test_what_was_taken_for_equal_is_said(images, masks, note):
     assert any(note in said for said in pair(images, masks, where="folder").notes)
+
+
+@pytest.mark.parametrize(
+    ("images", "made"),
+    [
+        ("a_overlay a-vis.1 b_color b", "a_overlay a-vis.1 b_color"),
+        ("a_night b_dawn a2 ab a_2", ""),  # photos that are called so
+        ("a_x_0 b_x_1 c_x_2 d", "a_x_0 b_x_1 c_x_2"),  # of every second photo there is one
+        ("e_overlay", ""),  # of a photo without a mask
+    ],
+)
+def test_pictures_made_of_labelled_photos_are_told_by_their_names(images, made):
+    assert made_of(images.split(), {"a": "a_mask", "b": "b_mask", "c": "c", "d": "d"}) == made.split()
+
+
+@pytest.mark.parametrize("name", ["a_mask_2", "a_mask2", "a-label-1", "a (1)_mask_1"])
+def test_second_mask_of_a_photo_is_refused(name):
+    with pytest.raises(DataError, match=r"is named as a mask of .* besides .*; join them into one mask"):
+        made_of([name], {"a": "a_mask", "a (1)": "a (1)_mask"})

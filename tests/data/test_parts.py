@@ -83,3 +83,17 @@ def test_parts_that_are_not_there_and_no_part_to_train_on_are_refused():
         divide({"train": rows("t", 2, 0), "test": rows("x", 1, 0)}, DataConfig(val_part="holdout"))
     with pytest.raises(DataError, match="none is for training"):
         divide({"test": rows("x", 1, 0), "val": rows("v", 1, 0)}, DataConfig())
+
+
+def test_images_in_no_part_are_told_where_others_are_in_one():
+    _, _, notes = divide({"test": rows("x", 2, 0), "": rows("o", 1, 2)}, DataConfig())
+    assert notes[1] == "in no part: 3 images, 1 with a mask, for training"
+    assert not divide({"": rows("o", 1, 2)}, DataConfig())[2]
+
+
+def test_data_that_is_only_evaluated_is_validated_on_by_its_test_part_where_there_is_no_other():
+    parts = {"train": rows("t", 2, 0), "test": rows("x", 2, 1)}
+    for evaluated in (parts, {"test": parts["test"]}):
+        assert divide(evaluated, DataConfig(), evaluated=True)[1]["id"] == ["x0", "x1"]
+    assert divide(parts | {"val": rows("v", 1, 0)}, DataConfig(), evaluated=True)[1]["id"] == ["v0"]
+    assert divide(parts, DataConfig(), evaluated=False)[1] is None

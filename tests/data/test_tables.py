@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from prevmatch.data.tables import load_parts
+from prevmatch.errors import ConfigError
 
 
 def saved(folder, **ids):
@@ -33,3 +34,10 @@ def saved(folder, **ids):
 def test_ids_are_unique_over_all_parts(tmp_path, train, val, told_apart):
     parts = load_parts(saved(tmp_path / "saved", train=train, val=val))
     assert (parts["train"]["id"][:], parts["val"]["id"][:]) == told_apart
+
+
+@pytest.mark.parametrize("values", [["a.jpg", "b.jpg"], [[1, 2], [3, 4]]])
+def test_column_that_holds_no_images_is_named(tmp_path, values):
+    datasets.Dataset.from_dict({"image": values, "mask": values}).save_to_disk(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"column 'image' of data set .* not images"):
+        load_parts(str(tmp_path))

@@ -134,3 +134,16 @@ def test_words_that_yaml_takes_for_truth_are_refused_as_names(tmp_path, names):
     with pytest.raises(DataError, match=r"data\.yaml has (True|False) where a name belongs; .*quotes") as caught:
         read_classes(tmp_path / "data.yaml")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["p0.jpg 0\np1.jpg 1\n", "image,label\np0.png,cat\n", '{"a/p0.jpg": "cat"}'])
+def test_list_of_photos_is_no_list_of_classes(tmp_path, text):
+    (tmp_path / "labels.txt").write_text(text)
+    assert find_class_list(tmp_path) is None
+    (tmp_path / "classes.csv").write_text("id,name\n0,jpg artefact\n")
+    assert find_class_list(tmp_path).name == "classes.csv"
+
+
+def test_quotes_about_names_are_no_part_of_them(tmp_path):
+    (tmp_path / "classes.txt").write_text("\"sky\"\n'car'\nit's\n")
+    assert read_classes(tmp_path / "classes.txt")[0] == ("sky", "car", "it's")

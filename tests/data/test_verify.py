@@ -1,5 +1,6 @@
 """Photos looked at before training: broken ones, near copies, and that nothing is looked at twice."""
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
@@ -84,3 +85,12 @@ def test_photos_are_looked_at_once_until_they_change(tmp_path, monkeypatch):
     photo(folder / "images/p5.jpg", (44, 33), seed=77)
     with pytest.raises(pytest.fail.Exception, match="p5 is looked at again"):
         load(folder)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif"])
+def test_photos_of_several_pages_are_warned_of(tmp_path, suffix):
+    exports.plain(tmp_path)
+    pages = [Image.fromarray(np.full((30, 40, 3), 50 * i, dtype=np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / f"images/stack.{suffix}", save_all=True, append_images=pages[1:])
+    for _ in range(2):  # the second time from the cache
+        assert any("1 photos have several pages or frames" in note for note in load(tmp_path).source.notes)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import ADDED, pair
+from prevmatch.data.pairing import ADDED, made_note, made_of, pair
+from prevmatch.data.pairing import PHOTOS as PHOTO_ADDED
 from prevmatch.data.readers.folders import classes_beside
 from prevmatch.data.sources import file_cell
 from prevmatch.data.walking import walk
@@ -18,6 +19,7 @@ def read(folder: Path) -> Found | None:
     """Pair the photos of a folder, and of those in it, with the files that are named as their masks."""
     walked = walk(folder)
     stems = {path.relative_to(folder).with_suffix("").as_posix() for path in walked.files}
+    stems |= {re.sub(PHOTO_ADDED, "", stem, flags=re.IGNORECASE) for stem in stems}
     is_mask = {path for path in walked.files if _photo_of(path.relative_to(folder)) in stems}
     if not is_mask:
         photos = {path.with_suffix("") for path in walked.files if path.suffix.lower() in PHOTOS}
@@ -30,7 +32,9 @@ def read(folder: Path) -> Found | None:
         raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
     masks = {keys[path]: path for path in walked.files if path in is_mask}
     pairs = pair(images, masks, where=str(folder))
-    notes = walked.notes() + pairs.notes
+    made = made_of(images, pairs.mask_of)
+    images = {name: path for name, path in images.items() if name not in made}
+    notes = walked.notes() + pairs.notes + made_note(made)
     if pairs.orphans:
         notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
     return Found(

@@ -73,7 +73,7 @@ def read(folder: Path) -> Found | None:
 
 
 def _is_coco(path: Path) -> bool:
-    if path.name.startswith(("person_keypoints", "captions", "image_info", ".")):
+    if path.name.startswith(("person_keypoints", "captions", "image_info", ".")) or not path.is_file():
         return False
     content = read_json(path, what="annotation file")
     return isinstance(content, dict) and "images" in content and bool({"annotations", "categories"} & content.keys())

@@ -7,7 +7,7 @@ from pathlib import Path
 from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import pair
+from prevmatch.data.pairing import made_note, made_of, pair
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import CLASS_LISTS, find_class_list, read_classes
@@ -18,7 +18,7 @@ IMAGES = (
     "images", "jpegimages", "image", "imgs", "img", "photos", "pictures", "rgb", "originals", "leftimg8bit", "image_2",
     "input", "inputs", "img_dir", "image_dir", "images_dir",
 )  # fmt: skip
-SURE_MASKS = ("segmentationclasspng", "segmentationclass", "masks", "mask")
+SURE_MASKS = ("segmentationclasspng", "segmentationclass", "1st_manual", "masks", "mask")
 MASKS = (
     *SURE_MASKS, "annotations", "labels", "label", "gtfine", "semantic", "segmentations", "segmentation", "segs",
     "seg", "groundtruth", "ground_truth", "ground-truth", "gt", "gts", "targets", "ann_dir", "mask_dir", "masks_dir",
@@ -32,7 +32,9 @@ KINDS = ("_labelTrainIds", "_labelIds")
 UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
 """Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated."""
 LABELLED = re.compile(r"(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
-OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds)$")
+OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds|polygons)$")
+WORDS = re.compile(r"(read[\W_]?me|licen[cs]e|about|info|changelog).*", re.IGNORECASE)
+"""Names of files that annotate nothing."""
 
 
 def read(folder: Path) -> Found | None:
@@ -68,7 +70,10 @@ def read(folder: Path) -> Found | None:
             f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while "
             f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
         )
-    notes += pairs.notes
+    made_of(pairs.orphans, pairs.mask_of)  # refuses a second mask
+    made = made_of(images, pairs.mask_of)
+    images = {name: path for name, path in images.items() if name not in made}
+    notes += pairs.notes + made_note(made)
     if pairs.orphans:
         notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
     notes += _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
@@ -220,10 +225,22 @@ def _masks_below(folder: Path) -> Path | None:
     sure = found and found.name.lower() in SURE_MASKS
     if found is None or sure:
         return found
-    others = [path for path in walk(found, suffixes=(".txt", ".json", ".xml")).files if path.name not in CLASS_LISTS]
-    if others:  # then these say what is where, unless the masks have a folder of their own
+    if _other_annotations(found):  # then these say what is where, unless the masks have a folder of their own
         found = _child(found, MASKS)
     return found if found and walk(found).files else None
+
+
+def _other_annotations(folder: Path) -> bool:
+    """Whether there are annotations besides masks: not what goes with a mask (Cityscapes' polygons, GDAL's XML)."""
+    files = walk(folder, suffixes=(".txt", ".json", ".xml")).files
+    files = [path for path in files if path.name not in CLASS_LISTS and not WORDS.fullmatch(path.name)]
+    masks = {_kindless(path.stem) for path in walk(folder).files} if files else set()
+    return any(_kindless(path.name.removesuffix(".aux.xml").rpartition(".")[0]) not in masks for path in files)
+
+
+def _kindless(stem: str) -> str:
+    """A name without what tells apart the files that Cityscapes has for each image."""
+    return OTHER_KINDS.sub("", stem)
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -26,7 +26,7 @@ from prevmatch.data.outlines import (
 from prevmatch.data.palettes import voc_colours
 from prevmatch.data.photos import Name, find_photos
 from prevmatch.data.texts import read_json
-from prevmatch.data.walking import walk
+from prevmatch.data.walking import IMAGE_SUFFIXES, walk
 from prevmatch.errors import DataError
 
 KINDS = ("polygon", "brush", "ellipse", "rectangle")
@@ -37,7 +37,8 @@ def read(folder: Path) -> Found | None:
 
     So is one with none that has an area and a label.
     """
-    found = [(path, content) for path in sorted(folder.glob("*.json")) if _is_tasks(content := read_json(path))]
+    files = [path for path in sorted(folder.glob("*.json")) if path.is_file()]
+    found = [(path, content) for path in files if _is_tasks(content := read_json(path))]
     if not found:
         return None
     if len(found) > 1:
@@ -62,6 +63,8 @@ def read(folder: Path) -> Found | None:
             raise DataError(f"{path} has {len(done)} annotations of {name.name!r}; keep one of each task")
         if done and photo in drawn:
             raise DataError(f"{path} has two tasks for the image {name.name!r}; keep one")
+        if done and len(of := {one["to_name"] for one in done[0]["result"] if one.get("to_name")}) > 1:
+            raise DataError(f"{path} has regions of {' and '.join(sorted(of))} in one task; export tasks of one image")
         if done:
             size, shapes, others = _shapes(done[0]["result"], path, images[photo])
             unread += others
@@ -102,8 +105,10 @@ def _is_tasks(content: Any) -> bool:
 
 
 def _address(task: dict) -> str:
-    """Where a task says that its image is."""
-    return next((str(v) for v in task["data"].values() if re.search(r"\.\w{3,4}(\?.*)?$", str(v))), "")
+    """Where a task says that its image is: what ends as an image does, else as any file."""
+    said = [str(value) for value in task["data"].values()]
+    images = (value for value in said if value.partition("?")[0].lower().endswith(IMAGE_SUFFIXES))
+    return next(images, next((value for value in said if re.search(r"\.\w{3,4}(\?.*)?$", value)), ""))
 
 
 def _shapes(
@@ -121,6 +126,10 @@ def _shapes(
             if not labels:
                 others[result["type"]] += result["type"] not in ("labels", "relation")
                 continue
+            if len(labels) > 1:
+                raise DataError(
+                    f"{path} has a region that is {' and '.join(map(str, labels))}; label each as one thing"
+                )
             value = result["value"]
             size = int(result["original_width"]), int(result["original_height"])
             share = size[0] / 100, size[1] / 100
@@ -137,7 +146,7 @@ def _shapes(
                     outline = turned(outline, value.get("rotation") or 0, left, top)
                 case _:
                     outline = run_lengths(_brush(value["rle"], size) > 0)
-            shapes.append((str(labels[0]), outline, kind == "rectangle"))
+            shapes.append((str(labels[0]).strip(), outline, kind == "rectangle"))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             f"{path} has a region that is broken ({type(error).__name__}: {error}); export again"

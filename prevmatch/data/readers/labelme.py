@@ -11,6 +11,8 @@ from PIL import Image
 
 from prevmatch.data.coco_numbers import image_size
 from prevmatch.data.found import Found, in_parts, named
+from prevmatch.data.images import upright_size
+from prevmatch.data.instances import rectangles_note
 from prevmatch.data.lists import first_five
 from prevmatch.data.outlines import Outline, box, cell, class_ids, ellipse, polygon, run_lengths, unread_note
 from prevmatch.data.palettes import voc_colours
@@ -56,6 +58,10 @@ def read(folder: Path) -> Found | None:
         if name in drawn:
             raise DataError(f"{path} is a second labelme file for the photo {name!r}; keep one")
         drawn[name] = path
+        if not {"imageHeight", "imageWidth"} <= content.keys():  # as old versions save it
+            image = images[name]
+            size = upright_size(io.BytesIO(image["bytes"]) if isinstance(image, dict) else image)
+            content["imageWidth"], content["imageHeight"] = size
         shapes_of[path], others = _shapes(content, path)
         unread += others
         bare += bool(others) and not shapes_of[path]
@@ -86,6 +92,7 @@ def read(folder: Path) -> Found | None:
             *[f"{len(stale)} files name another photo than that of their own name, which counts: {first_five(stale)}"]
             * bool(stale),
             *unread_note(unread, bare),
+            *rectangles_note([outline for shapes in shapes_of.values() for _, outline in shapes]),
             *[f"{empty} of {len(files)} JSON files have no shape: their photos are background throughout"]
             * bool(empty),
         ],
@@ -139,7 +146,7 @@ def _shapes(content: dict, path: Path) -> tuple[Shapes, Counter[str]]:
             if outline is None:
                 others[kind] += 1
             else:
-                shapes.append((str(shape["label"]), outline))
+                shapes.append((str(shape["label"]).strip(), outline))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{path} is no labelme file ({type(error).__name__}: {error}); save it again") from error
     return shapes, others

@@ -1,29 +1,31 @@
-"""Photos and masks that a table pairs: a CSV or TSV with a column for each."""
+"""Photos and masks that a table pairs: a CSV, TSV or JSON Lines with a column for each, or a text of pairs."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts, named
+from prevmatch.data.pairing import bare
+from prevmatch.data.part_lists import PARTS
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.readers.folders import MASKS, UNLABELLED, classes_beside
 from prevmatch.data.sources import file_cell
-from prevmatch.data.texts import columns_titled, read_rows
-from prevmatch.data.walking import IMAGE_SUFFIXES, walk
+from prevmatch.data.texts import columns_titled, read_rows, read_text
+from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data, walk
 from prevmatch.errors import DataError
 
 TITLES = (
     (
         "image", "images", "img", "photo", "image_path", "img_path", "image_file", "image_name", "image_filename",
-        "filename", "file_name", "path",
+        "image_filepath", "image_filenames", "filename", "file_name", "path",
     ),
     (
-        "mask", "masks", "mask_path", "mask_file", "mask_name", "mask_filename", "label_path", "annotation_path",
+        "mask", "masks", "mask_path", "mask_file", "mask_name", "mask_filename", "mask_filepath", "mask_file_name",
+        "label_file_name", "segmentation_file_name", "label_path", "annotation_path",
         "label", "annotation", "segmentation", "target",
     ),
 )  # fmt: skip
 """What the columns of photos and masks are called; the last ones may be words about the photo and count last."""
-PARTS = ("split", "subset", "part", "set", "partition", "usage")
-"""What a column is called that says which part a photo is in."""
 
 
 def read(folder: Path) -> Found | None:
@@ -80,22 +82,61 @@ def passed_over(folder: Path) -> list[str]:
 
 
 def _titled(folder: Path) -> dict[Path, list[tuple[str, str, str]]]:
-    """Photo, mask and part in each line of the tables that have columns for the first two.
+    """Photo, mask and part in each line of the tables that have columns for the first two, and of lists of pairs.
 
-    The part is what a column for it says, or else the name of the table; "" where neither is a part.
+    The part is what a column for it says, or else the name of the table or of its folder; "" where none is a part.
     """
-    found = {}
-    for table in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv")):
-        if columns := columns_titled(table, TITLES):
-            columns += columns_titled(table, (PARTS,))
-            lines = [
-                [row[i].replace("\\", "/") if i < len(row) else "" for i in columns] for row in read_rows(table)[1:]
-            ]
-            found[table] = [
-                (image, mask, next((name for name in (*part, table.stem) if role_of(name)), ""))
-                for image, mask, *part in lines if image
-            ]  # fmt: skip
-    return found
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_no_data(path.name)]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    tables = files + [path for place in inside for path in sorted(place.glob("metadata.*")) if path.is_file()]
+    tables = [path for path in tables if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]
+    found = {table: lines for table in tables if (lines := [*_lines(table)])}
+    found |= {path: pairs for path in files if path.suffix.lower() == ".txt" and (pairs := _pairs(path))}
+    return {
+        table: [
+            (
+                image.replace("\\", "/"),
+                mask.replace("\\", "/"),
+                next((name for name in (*part, table.stem, *_below(table.parent, folder)) if role_of(name)), ""),
+            )
+            for image, mask, *part in lines if image
+        ]
+        for table, lines in found.items()
+    }  # fmt: skip
+
+
+def _lines(table: Path) -> Iterator[list[str]]:
+    """Photo, mask and, where it is told, part in each line of a table; nothing where one of the first two is not."""
+    if table.suffix.lower() == ".jsonl":
+        for line in read_text(table, what="table").splitlines():
+            try:
+                entry = json.loads(line or "{}")
+            except ValueError:
+                return
+            said = entry if isinstance(entry, dict) else {}
+            titles = [next((title for title in kinds if title in said), "") for kinds in (*TITLES, PARTS)]
+            if all(titles[:2]):
+                yield [str(said.get(title) or "") for title in titles]
+    elif columns := columns_titled(table, TITLES):
+        columns += columns_titled(table, (PARTS,))
+        yield from ([row[i] if i < len(row) else "" for i in columns] for row in read_rows(table)[1:])
+
+
+def _pairs(path: Path) -> list[list[str]]:
+    """The lines of a text that has a photo and its mask in each, if these are there and some are named unlike, or
+    lie in a folder that is not called as one of masks: else names pair them without it."""
+    with path.open("rb") as file:
+        if len(file.readline(4096).split()) != 2:
+            return []
+    lines = [line.split() for line in read_text(path, what="list").splitlines() if line.strip()]
+    if not all(len(line) == 2 and all((path.parent / name).is_file() for name in line) for line in lines):
+        return []
+    unlike = any(len({bare(Path(name).stem) for name in line}) > 1 for line in lines)
+    return lines if unlike or any(Path(mask).parent.name.lower() not in MASKS for _, mask in lines) else []
+
+
+def _below(place: Path, folder: Path) -> tuple[str, ...]:
+    return place.relative_to(folder).parts
 
 
 def _found(

@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.found import Found, in_parts, named
-from prevmatch.data.images import EXIF_ORIENTATION
+from prevmatch.data.images import upright_size
+from prevmatch.data.instances import area_of, rectangles_note
 from prevmatch.data.lists import first_five
 from prevmatch.data.outlines import Outline, box, boxes_note, cell, class_ids, polygon, require_outlines
 from prevmatch.data.pairing import before_upload
@@ -42,9 +40,10 @@ def read(folder: Path) -> Found | None:
     names, ids = class_ids(given)
     boxes = sum(is_box for shapes in lines.values() for _, _, is_box in shapes)
     require_outlines(folder, boxes, sum(map(len, lines.values())))
+    outlines = [shape for shapes in lines.values() for _, shape, is_box in shapes if not is_box]
     images = named(folder, walked.files)
     part_of, missing = _parts(folder, images)
-    notes = walked.notes() + boxes_note(boxes) + missing
+    notes = walked.notes() + boxes_note(boxes) + rectangles_note(outlines) + missing
     if empty := sum(not shapes for shapes in lines.values()):
         notes.append(
             f"{empty} of {len(lines)} texts are empty: their images count as unlabelled, not as without objects"
@@ -54,9 +53,9 @@ def read(folder: Path) -> Found | None:
     masks = {}
     for name, path in images.items():
         if lines.get(path):
-            size = _upright_size(path)
+            size = upright_size(path)
             # The smaller one is in front, as in Ultralytics' own masks; what is ignored lies below.
-            shapes = sorted(lines[path], key=lambda shape: (not shape[2], -_area(shape[1])))
+            shapes = sorted(lines[path], key=lambda shape: (not shape[2], -area_of(shape[1])))
             masks[name] = cell(
                 size,
                 [(IGNORE_INDEX if b else ids[given[label]], _scaled(o, size)) for label, o, b in shapes],
@@ -77,9 +76,11 @@ def _texts(images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
 
     Raises DataError for an image with several texts.
     """
-    folders = {_text_of(path).parent for path in images}
-    there = {_composed(text): text for folder in folders for text in folder.glob("*.txt")}
-    wanted = {path: _composed(_text_of(path)) for path in images}
+    text_of = _places_of_texts(images)
+    there = {
+        _composed(text): text for folder in {text.parent for text in text_of.values()} for text in folder.glob("*.txt")
+    }
+    wanted = {path: _composed(text) for path, text in text_of.items()}
     texts = {path: there[text] for path, text in wanted.items() if text in there}
     uploaded = defaultdict(list)
     for text in sorted(there.keys() - set(wanted.values())):
@@ -93,12 +94,19 @@ def _texts(images: list[Path]) -> tuple[dict[Path, Path], list[str]]:
     return texts, sorted(text.name for text in set(there.values()) - set(texts.values()))
 
 
-def _text_of(image: Path) -> Path:
-    """The text of an image: as its path, but below labels/ instead of the last images/."""
-    parts = list(image.with_suffix(".txt").parts)
-    last = max(i for i, part in enumerate(parts) if part.lower() == "images")
-    other = {"Images": "Labels", "IMAGES": "LABELS"}.get(parts[last], "labels")
-    return Path(*parts[:last], other, *parts[last + 1 :])
+def _places_of_texts(images: list[Path]) -> dict[Path, Path]:
+    """Where the text of each image belongs: its path, but below labels/, however written, not the last images/."""
+    labels: dict[Path, str] = {}
+    places = {}
+    for image in images:
+        parts = image.with_suffix(".txt").parts
+        last = max(i for i, part in enumerate(parts) if part.lower() == "images")
+        above = Path(*parts[:last])
+        if above not in labels:
+            called = (path.name for path in sorted(above.iterdir()) if path.name.lower() == "labels")
+            labels[above] = next(called, "labels")
+        places[image] = Path(above, labels[above], *parts[last + 1 :])
+    return places
 
 
 def _composed(path: Path) -> Path:
@@ -119,6 +127,10 @@ def _parts(folder: Path, images: Mapping[str, Path]) -> tuple[dict[str, str], li
         content = yaml.safe_load(read_text(files[0]))
     except yaml.YAMLError as error:
         raise DataError(f"{files[0]} is no YAML ({str(error).splitlines()[0]}); correct it") from error
+    if isinstance(content, dict) and "kpt_shape" in content:
+        raise DataError(
+            f"{files[0]} says that the texts hold keypoints, which outline nothing; export YOLO segmentation"
+        )
     part_of: dict[str, str] = {}
     notes = []
     for part in ("train", "val", "test") if isinstance(content, dict) else ():
@@ -184,22 +196,6 @@ def _lines(path: Path) -> list[tuple[int, Outline, bool]]:
     return shapes
 
 
-def _area(outline: Outline) -> float:
-    """The area of a polygon, in shares of the image."""
-    assert isinstance(outline, list)
-    x, y = np.array(outline[0]).reshape(-1, 2).T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-
-
 def _scaled(outline: Outline, size: tuple[int, int]) -> Outline:
     assert isinstance(outline, list)
     return [[value * size[i % 2] for i, value in enumerate(part)] for part in outline]
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            turned = image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if turned else image.size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as an image ({type(error).__name__}); replace the file") from None
