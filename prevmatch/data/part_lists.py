@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 
 from prevmatch.data.found import Found
-from prevmatch.data.pairing import composed
+from prevmatch.data.pairing import bare, composed
 from prevmatch.data.parts import ROLES, role_of
 from prevmatch.data.texts import CLASS_LISTS, columns_titled, read_rows, read_text
 from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data
@@ -54,7 +54,10 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
     part_of: dict[str, str] = {}
     notes: list[str] = []
     for path in (path for place in (folder, *above) for path in _files(place, spelled)):
-        for part, lines in _lists(path):
+        listed = [*_lists(path)]
+        if not listed and re.search("split|fold", path.stem, re.IGNORECASE):
+            notes.append(f"{path.name} is not followed: it names no parts for images in a form that is known here")
+        for part, lines in listed:
             known = {line: name for line in lines if (name := _meant(line, spelled))}
             if missing := [line for line in lines if line not in known]:
                 few = f"{path.name} lists {missing[0]!r}, which is no image"
@@ -65,6 +68,7 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
             for name in known.values():
                 if role_of(part_of.setdefault(name, part)) != role_of(part):
                     raise DataError(f"the lists put {name!r} into {part_of[name]} and {part}; keep one")
+    notes += _folds(folder)
     if not part_of and set(found.parts) == {""}:
         part_of = _by_beginning(names)
     if not part_of:
@@ -94,6 +98,17 @@ def _files(folder: Path, photos: Collection[str]) -> Iterator[Path]:
                 yield path
 
 
+def _folds(folder: Path) -> list[str]:
+    """What to tell of folders with lists of their own, as one for each fold: which of them count is not known."""
+    places = [path for path in _inside(folder) if path.is_dir() and PLACES.fullmatch(path.name)]
+    return [
+        f"{path.relative_to(folder)}/ has lists that are not followed; put those that count into {place.name}/"
+        for place in places for path in _inside(place)
+        if path.is_dir() and not PLACES.fullmatch(path.name)
+        and any(role_of(file.stem) and file.suffix in (".txt", ".csv", ".lst") for file in path.iterdir())
+    ]  # fmt: skip
+
+
 def _inside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_no_data(path.name))
 
@@ -107,7 +122,8 @@ def _lists(path: Path) -> Listed:
         case ".csv" | ".tsv":
             yield from _of_table(path)
         case _ if role_of(path.stem):
-            lines = [line.strip().strip("\"'") for line in read_text(path, what="list").splitlines()]
+            lines = read_text(path, what="list").splitlines()
+            lines = [line.strip(" \t\"'[],;") for line in (lines if len(lines) > 1 else "".join(lines).split(","))]
             yield path.stem, [line for line in lines if line and line.lower() not in TITLES]
         case ".txt" if DIVIDING.search(path.stem):
             pairs = [line.rsplit(maxsplit=1) for line in read_text(path, what="list").splitlines() if line.strip()]
@@ -157,7 +173,15 @@ def _parsed(path: Path) -> Any:
 
 
 def _of_value(content: Any) -> Listed:
-    """The parts in a dict: part → names, or name → part; what else it says is left alone."""
+    """The parts in a dict: part → names, or name → part; or in a list of dicts with both; other things are left
+    alone."""
+    if isinstance(content, list):
+        said = [
+            [next((e[t] for t in titles if t in e), "") for titles in (TITLES, PARTS)]
+            for e in content
+            if isinstance(e, dict)
+        ]
+        yield from _grouped([(str(name), str(part)) for name, part in said if name and role_of(str(part))])
     if not isinstance(content, dict):
         return
     if content and all(isinstance(part, str) and role_of(part) for part in content.values()):
@@ -186,16 +210,20 @@ def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
     for name in names:
         for spelling in {spelling for end in _ends(name) for spelling in (end, _bare(end))}:
             found[spelling] = name if found.setdefault(spelling, name) == name else None
-    return found | {_plain(name): name for name in names}
+    found |= {_plain(name): name for name in names}
+    loose: dict[str, str | None] = {}
+    for name in names:
+        loose[bare(_bare(_plain(name)))] = name if loose.setdefault(bare(_bare(_plain(name))), name) == name else None
+    return loose | found
 
 
 def _meant(line: str, spelled: dict[str, str | None]) -> str | None:
     """The image that a line names: it or one of its words, one with an image's suffix first, else the first one;
-    whole or an end of that path, with suffix or without."""
+    whole or an end of that path, with suffix or without, or without what tools add to names."""
     words = line.split()
     for path in (line, *(word for word in words if word.lower().endswith(IMAGE_SUFFIXES)), *words[:1]):
         for end in _ends(path):
-            if name := spelled.get(end) or spelled.get(_bare(end)):
+            if name := spelled.get(end) or spelled.get(_bare(end)) or spelled.get(bare(_bare(end))):
                 return name
     return None
 

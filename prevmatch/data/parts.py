@@ -76,7 +76,7 @@ def divide(
             if not len(masked):
                 raise DataError(
                     f"part {name} has {len(rows)} images ({first_five(rows['id'])}), none with a mask, so there is "
-                    "nothing to validate on; give it masks of the same names, or leave the part out"
+                    f"nothing to validate on; give it masks of the same names, or use --train_parts {name}"
                 )
             val.append(rows.select(masked))
             what = "for validation" + (

@@ -420,7 +420,7 @@ def test_what_is_not_used_beside_photos_and_masks_is_said(tmp_path, name):
 
 def test_what_is_used_is_not_said_to_be_unused(tmp_path):
     exports.plain(tmp_path)
-    (tmp_path / "splits.json").write_text("{}")
+    (tmp_path / "notes.json").write_text("{}")
     assert find(tmp_path).notes == []
 
 

@@ -32,6 +32,14 @@ def divided(folder, names=NAMES):
         ("split.json", json.dumps({"seed": 0, "splits": {"test": ["cam0/a", "c.jpg"], "ids": [1]}}), "test"),
         ("fold.json", json.dumps({"cam0/a.png": "test", "c.jpg": "test", "d.1.jpg": "train"}), "test"),
         ("dataset.json", json.dumps({"name": "x", "test": [{"image": "./cam0/a.jpg"}, {"image": "c"}]}), "test"),
+        (
+            "splits.json",
+            json.dumps([{"image": n, "split": p} for n, p in (("cam0/a", "test"), ("c", "test"))]),
+            "test",
+        ),
+        ("test.txt", "['cam0/a.jpg', 'c.jpg']\n", "test"),
+        ("test.txt", "cam0/a.jpg,\nc.jpg,\n", "test"),
+        ("test.txt", "cam0/a_mask.png\nc_label.png\n", "test"),
         ("splits.yaml", "test:\n- cam0/a\n- c.jpg\n", "test"),
         ("annotations/test.txt", "a 1 1 1\nc 2 1 1\n", "test"),
         ("Data_Splits/test", "cam0/a\nc\n", "test"),
@@ -70,6 +78,7 @@ def test_what_names_no_image_or_several_is_told_and_not_followed(tmp_path):
     assert parts["test"] == ["cam0/a"]
     assert len(parts) == 2
     assert notes == [
+        "split.json is not followed: it names no parts for images in a form that is known here",
         "test.txt lists 'b', which is no image, and 1 more such",
         "val.txt is not followed: it names no image that is here",
     ]
@@ -128,3 +137,11 @@ def test_list_that_bears_the_name_of_a_photo_is_a_list_where_it_says_a_part(tmp_
 def test_what_the_folder_of_all_data_is_called_says_no_part(tmp_path, make):
     make(tmp_path / "test")
     assert set(find(tmp_path / "test").parts) <= {"", "train", "val"}
+
+
+def test_lists_of_folds_are_told_and_not_followed(tmp_path):
+    (tmp_path / "splits/fold_0").mkdir(parents=True)
+    (tmp_path / "splits/fold_0/test.txt").write_text("c\n")
+    parts, notes = divided(tmp_path)
+    assert parts == {"": list(NAMES)}
+    assert notes == ["splits/fold_0/ has lists that are not followed; put those that count into splits/"]

@@ -131,6 +131,11 @@ def _pairs(path: Path) -> list[list[str]]:
     lines = [line.split() for line in read_text(path, what="list").splitlines() if line.strip()]
     if not all(len(line) == 2 and all((path.parent / name).is_file() for name in line) for line in lines):
         return []
+    if all(
+        Path(first).parent.name.lower() in MASKS and Path(second).parent.name.lower() not in MASKS
+        for first, second in lines
+    ):
+        lines = [line[::-1] for line in lines]
     unlike = any(len({bare(Path(name).stem) for name in line}) > 1 for line in lines)
     return lines if unlike or any(Path(mask).parent.name.lower() not in MASKS for _, mask in lines) else []
 
