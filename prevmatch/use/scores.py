@@ -223,15 +223,15 @@ def _require_fitting(model: str, config: SegmenterConfig, data: DataConfig, sour
             f"{model} was trained on all masks of its data, so none is left to evaluate it on; the number of its "
             "folds is in result.json, or name other data"
         )
-    if source.num_classes != config.num_classes:
-        raise DataError(
-            f"{model} knows {config.num_classes} classes, but {data.dataset} has {source.num_classes}; name the data "
-            "set that it was trained for"
-        )
     if data.dataset == "custom" and config.class_names not in ((), source.class_names):
         raise DataError(
             f"{model} knows the classes {', '.join(config.class_names)}, but the data has "
             f"{', '.join(source.class_names)}; name those of the model in the same order"
+        )
+    if source.num_classes != config.num_classes:
+        raise DataError(
+            f"{model} knows {config.num_classes} classes, but {data.dataset} has {source.num_classes}; name the data "
+            "set that it was trained for"
         )
 
 
