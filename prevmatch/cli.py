@@ -62,13 +62,18 @@ def _planned(config: TrainConfig, default: TrainConfig) -> TrainConfig:
     """The settings with those of a plan, if they name one, where they are as in the recipe."""
     if config.plan is None:
         return config
-    from prevmatch.run.plan import read_plan
+    from prevmatch.run.plan import OF_ENCODERS, read_plan
 
     plan = read_plan(Path(config.plan))
     if config.epochs != default.epochs:  # which mean passes over the images, not over what the plan's schedule takes
         plan = {name: value for name, value in plan.items() if name not in ("epoch_images", "bank_interval")}
+    if config.encoder not in (default.encoder, plan.get("encoder", config.encoder)):  # then they suit another one
+        plan = {name: value for name, value in plan.items() if name not in OF_ENCODERS}
     plan = {name: value for name, value in plan.items() if getattr(config, name) == getattr(default, name)}
-    return TrainConfig.from_json(config.to_json() | plan)
+    try:
+        return TrainConfig.from_json(config.to_json() | plan)
+    except ConfigError as error:
+        raise ConfigError(f"with plan {config.plan}: {error}") from error
 
 
 def run_recipe(
@@ -401,7 +406,7 @@ def suggest(
     folder = output_dir or run / "suggestions"
     chosen = choose(run, folder, count=count, limit=limit, overwrite=overwrite)
     for number, row in enumerate(chosen, start=1):
-        print(f"{number:>3} {row['image']}: {row['why']}")
+        print(printable(f"{number:>3} {row['image']}: {row['why']}"))
     print(f"photos with labels to correct in {folder}; see {folder / 'suggestions.html'}")
 
 

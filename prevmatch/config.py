@@ -5,6 +5,7 @@ reads; a `TrainConfig` is all of them. Arguments of single commands stand in `cl
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -509,6 +510,15 @@ class TrainConfig(
 ):  # fmt: skip
     """All settings of a training run; a recipe is an instance of this class."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                _check(not isinstance(number, float) or math.isfinite(number), f"{name} is {value} but must be finite")
+        for name in ("seed", "split_seed"):  # as NumPy has it
+            _check(getattr(self, name) < 2**32, f"{name} is {getattr(self, name)} but must be below {2**32}")
+
     def to_json(self) -> dict:
         """All settings as plain JSON values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
@@ -518,7 +528,9 @@ class TrainConfig(
         """The settings that `to_json` wrote; raises ConfigError for unknown ones."""
         _check(isinstance(values, dict), "settings are no table of names and values; is config.json damaged?")
         unknown = set(values) - {field.name for field in fields(cls)}
-        _check(not unknown, f"unknown settings: {', '.join(sorted(unknown))}")
+        _check(
+            not unknown, f"unknown settings: {', '.join(sorted(unknown))}; a newer version of prevmatch may know them"
+        )
         for field in fields(cls):
             value = values.get(field.name, field.default)
             _check(_is_of(value, field.type), f"{field.name} is {value!r}, which is of the wrong kind")
@@ -550,7 +562,8 @@ def _is_of(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
-        return isinstance(value, list | tuple)
+        inner = [each for each in get_args(kind) if each is not Ellipsis]
+        return isinstance(value, list | tuple) and all(any(_is_of(v, each) for each in inner) for v in value)
     kinds: Any = {float: (int, float), Path: (str, Path)}.get(kind, kind)
     return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
 

@@ -149,18 +149,24 @@ def extrapolation(
     points: Sequence[np.ndarray], sizes: Sequence[float], target: float, *, units: Units = None,
     seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """The mean IoU at `target` masks on the straight line, over the logarithm of their number, through the scores of
+    """The mean IoU at `target` masks on straight lines, over the logarithm of their number, through the scores of
     networks that learned from `sizes` masks: `points`, int64 (N, C, C) each, of the same N images in the same order.
 
-    Each draw takes the same images at all points. The interval knows nothing of whether the line stays straight.
+    One line goes through all points, another through the last two, which says whether more masks still pay: the value
+    is their mean, the interval covers those of both. Each draw takes the same images at all points.
     """
     counts = [_joined(counts_of(point), units) for point in points]
     drawn = np.stack([mean_iou(iou_of(_drawn(each, seed))) for each in counts])
     values = np.array([pooled_miou(point) for point in points])
-    line = np.stack([np.ones(len(sizes)), np.log2(sizes)], axis=1)
-    weights = np.array([1, np.log2(target)]) @ np.linalg.pinv(line)
-    low, high = expanded_percentiles((weights @ drawn).clip(0, 100), len(counts[0]))
-    return Interval(float((weights @ values).clip(0, 100)), low, high, len(points[0]))
+    promised, lows, highs = [], [], []
+    for count in (len(sizes), 2):
+        line = np.stack([np.ones(count), np.log2(sizes[-count:])], axis=1)
+        weights = np.array([1, np.log2(target)]) @ np.linalg.pinv(line)
+        low, high = expanded_percentiles((weights @ drawn[-count:]).clip(0, 100), len(counts[0]))
+        promised.append((weights @ values[-count:]).clip(0, 100))
+        lows.append(low)
+        highs.append(high)
+    return Interval(float(np.mean(promised)), float(np.min(lows)), float(np.max(highs)), len(points[0]))
 
 
 def expanded_percentiles(draws: np.ndarray, count: int, level: float = LEVEL) -> tuple[float, float]:
@@ -231,7 +237,8 @@ def answer(gain: Interval, *, other: str | None = "supervised") -> str:
     `other` is the method to use where it is not, or None where no advice is to be given.
     """
     if not isfinite(gain.low):
-        return f"cannot be told from {gain.masks} mask{'s' * (gain.masks != 1)}: too few for an interval"
+        few = f"{gain.masks} mask{'s' * (gain.masks != 1)}"
+        return f"cannot be told from {few}: too few{' folds' * (gain.masks >= FEWEST)} for an interval"
     shown = f"{gain.value:+.1f} [{gain.low:.1f}, {gain.high:.1f}]"
     if round(gain.low, 1) > 0:  # as it is shown: no difference of 0.0 is an answer
         return f"yes, {shown}"

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 from conftest import TINY
@@ -25,6 +26,10 @@ from prevmatch.errors import ConfigError
         ({"checkpointing_steps": 0}, "checkpointing_steps"),
         ({"decoder_channels": -1}, "decoder_channels"),
         ({"val_share": 1.0}, "val_share"),
+        ({"hours": float("inf")}, "hours is inf but must be finite"),
+        ({"lr": float("inf")}, "lr is inf but must be finite"),
+        ({"scale_range": (1.0, float("inf"))}, "scale_range is .* but must be finite"),
+        ({"seed": 2**32}, "seed is 4294967296 but must be below"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(changes, named):
@@ -65,10 +70,11 @@ def test_settings_that_an_earlier_version_did_not_know_have_their_defaults():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lr", "abc"), ("epochs", 2.5), ("twin", 1), ("atrous_rates", 3), ("method", "magic"), ("image_size", True)],
-)
+    [("lr", "abc"), ("epochs", 2.5), ("twin", 1), ("atrous_rates", 3), ("method", "magic"), ("image_size", True),
+     ("merge_classes", [1, 2]), ("scale_range", ["a", "b"])],
+)  # fmt: skip
 def test_value_of_another_kind_is_named(name, value):
-    with pytest.raises(ConfigError, match=f"^{name} is {value!r}, which is of the wrong kind$"):
+    with pytest.raises(ConfigError, match=f"^{name} is {re.escape(repr(value))}, which is of the wrong kind$"):
         TrainConfig.from_json({name: value})
 
 

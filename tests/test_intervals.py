@@ -129,12 +129,15 @@ def test_much_better_method_is_told_to_be_better_and_a_worse_one_not_to_be_used(
     assert answer(difference(worse, better, units=[None, folds])).startswith("no: use --method supervised (-")
 
 
-def test_line_through_the_scores_goes_on_as_straight_as_it_is():
+def test_line_through_the_scores_goes_on_and_so_does_that_of_the_last_two():
     rng = np.random.default_rng(5)
     points = [images(rng, 40, np.array([0.8, 0.7, 0.6, 0.5]) + gain) for gain in (-0.1, 0.0, 0.1)]
     values = [scores(point).miou.value for point in points]
     promised = extrapolation(points, [4, 8, 16], 32)
-    assert promised.value == pytest.approx(np.polyval(np.polyfit([2, 3, 4], values, 1), 5))
+    lines = np.polyval(np.polyfit([2, 3, 4], values, 1), 5), 2 * values[2] - values[1]
+    assert promised.value == pytest.approx(np.mean(lines))
+    flat = extrapolation([points[0], points[2], points[2]], [4, 8, 16], 32)  # the last doubling brought nothing
+    assert flat.low < values[2] < flat.value
     assert promised.low < promised.value < promised.high
     assert extrapolation(points, [4, 8, 16], 16).half < promised.half  # the farther, the less sure
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from importlib.metadata import version
 
 import numpy as np
@@ -165,6 +166,42 @@ def test_existing_run_is_kept_unless_told_otherwise(tiny_config, tiny_data):
     assert (tiny_config.output_dir / "result.json").read_text() == before
     train(dataclasses.replace(tiny_config, seed=1, overwrite_output_dir=True), tiny_data)
     assert json.loads((tiny_config.output_dir / "result.json").read_text())["config"]["seed"] == 1
+
+
+def test_resume_replaces_neither_a_finished_run_nor_what_is_no_run(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, method="supervised", epochs=1, resume=True)
+    folder = config.output_dir
+    (folder / "curves").mkdir(parents=True)
+    (folder / "curves/mine.txt").write_text("precious")
+    for content in (None, '{"my": 1}'):
+        if content:
+            (folder / "config.json").write_text(content)
+        with pytest.raises(
+            ConfigError, match=r"holds (curves|config\.json), but no run, so there is nothing to resume"
+        ):
+            train(config, tiny_data)
+    assert (folder / "curves/mine.txt").read_text() == "precious"
+    (folder / "config.json").write_text(json.dumps(config.to_json()))  # it died before its first checkpoint
+    train(config, tiny_data)
+    assert not (folder / "curves/mine.txt").exists()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(ConfigError, match="holds a finished run without checkpoints, so there is nothing to resume"):
+        train(config, tiny_data)
+    assert (folder / "result.json").is_file()
+
+
+def test_run_that_replaces_another_leaves_no_study_of_it(tiny_config, tiny_data):
+    config = dataclasses.replace(tiny_config, method="supervised", epochs=1)
+    train(config, tiny_data)
+    for name in ("twin", "twin_time", "fold_1", "curve/25/fold_1"):
+        (config.output_dir / name).mkdir(parents=True)
+        (config.output_dir / name / "config.json").write_text("{}")
+    (config.output_dir / "fold_of_mine").mkdir()
+    (config.output_dir / "folds.json").write_text("{}")
+    train(dataclasses.replace(config, overwrite_output_dir=True), tiny_data)
+    left = {path.name for path in config.output_dir.iterdir()}
+    assert not left & {"twin", "twin_time", "fold_1", "curve", "folds.json"}
+    assert "fold_of_mine" in left
 
 
 def test_output_folder_that_cannot_be_made_is_an_error(tiny_config, tiny_data, tmp_path):

@@ -24,6 +24,8 @@ def merge(source: Source, counts: np.ndarray, config: DataConfig) -> tuple[Sourc
         for old in _known(olds, source, "merge_classes"):
             new_name[old] = new.strip()
     ignored = {name for rule in config.ignore_classes for name in _known(rule, source, "ignore_classes")}
+    if both := sorted(name for name in ignored if new_name[name] != name):
+        raise ConfigError(f"merge_classes and ignore_classes both have {both[0]!r}; leave it out of one")
     names = list(dict.fromkeys(new_name[name] for name in source.class_names if name not in ignored))
     ids = [IGNORE_INDEX if name in ignored else names.index(new_name[name]) for name in source.class_names]
     first = [ids.index(label) for label in range(len(names))]

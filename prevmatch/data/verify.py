@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,8 @@ from prevmatch.writing import write_text
 SIDE = 16
 ALIKE = 26
 """Of the 256 bits of a hash so many may differ between copies of a photo: other compression, size, brightness."""
+VERSION = 2
+"""Of what the cache holds."""
 FEWEST_EDGES = 32
 """A picture with fewer bits set is too smooth to tell copies by."""
 
@@ -87,6 +90,14 @@ def _pages(image: Image.Image) -> int:
     return 1
 
 
+def _remembered(entry: object) -> Seen | None:
+    """What a cache says of a photo, if that can be."""
+    match entry:
+        case [str(bits), int(pages)] if re.fullmatch(f"[0-9a-f]{{{SIDE * SIDE // 4}}}", bits):
+            return Seen("", bits, pages)
+    return None
+
+
 class _Cache:
     """What was seen of files, by their path, size and time; of one data set in one file."""
 
@@ -96,7 +107,8 @@ class _Cache:
         self.path: Path | None = None
         self.known: dict[str, list] = {}
         with suppress(OSError):
-            self.path = cached_assets_path("prevmatch", namespace="photos", subfolder="seen") / f"{name}.json"
+            folder = cached_assets_path("prevmatch", namespace="photos", subfolder="seen")
+            self.path = folder / f"{name}-{VERSION}.json"
         with suppress(OSError, ValueError, TypeError):
             self.known = dict(json.loads(self.path.read_text()) if self.path else {})
         self.now: dict[str, list] = {}
@@ -111,8 +123,9 @@ class _Cache:
             except OSError:
                 return look(row)
             key = f"{Path(cell['path']).absolute()} {stat.st_size} {stat.st_mtime_ns}"
-            seen = Seen(*self.known[key]) if key in self.known else look(row)
-            self.now[key] = [seen.problem, seen.hash, seen.pages]
+            seen = _remembered(self.known.get(key)) or look(row)
+            if not seen.problem:  # which may go away though the file stays: a limit, an extra that was missing
+                self.now[key] = [seen.hash, seen.pages]
             return seen
 
         return known_or_seen

@@ -8,20 +8,27 @@ from accelerate.utils import broadcast_object_list
 
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
+from prevmatch.errors import ConfigError
 from prevmatch.run.choosing import choose_encoder
 from prevmatch.run.fitting import fit, spared
 from prevmatch.run.launch import earlier_settings, has_gpu
 from prevmatch.run.measuring import size_to_hours
+from prevmatch.run.validation import is_kept
 
 
 def fit_here(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> TrainConfig:
     """Replace every setting that is left open, and say in a line each what this machine decided.
 
-    The same values in every process. Raises what `fit` raises.
+    The same values in every process. Raises what `fit` raises, and ConfigError for folds of too many masks.
     """
     config = as_begun(choose_encoder(config, accelerator), accelerator)
     if smaller := spared_here(config, data, accelerator):
         accelerator.print(_told(smaller))
+    if config.fold and not is_kept(len(data.val), data.source.num_classes):
+        raise ConfigError(
+            f"folds note of each mask which class was taken for which: too much for {len(data.val)} masks of "
+            f"{data.source.num_classes} classes in a fold; leave --folds out, or join classes with --merge_classes"
+        )
     config = size_to_hours(config, data, accelerator)
     return fit(config, data, accelerator.num_processes, gpu=has_gpu(accelerator))
 

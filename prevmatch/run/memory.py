@@ -12,6 +12,7 @@ import torch
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import TrainingError
+from prevmatch.run.results import HELD
 
 Train = TypeVar("Train", bound=Callable[..., Any])
 REMEDY = (
@@ -32,7 +33,7 @@ def smaller_batches_if_needed(train: Train) -> Train:
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            smaller = _smaller(config)
+            smaller = _smaller(config, held=HELD in getattr(error, "__notes__", ()))
         # Only here, outside the handler, nothing holds the tensors of the first attempt any more.
         gc.collect()
         if torch.cuda.is_available():
@@ -57,14 +58,15 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _smaller(config: TrainConfig) -> TrainConfig:
-    """The settings with a batch divided by its least factor, and as many images in a step."""
+def _smaller(config: TrainConfig, *, held: bool) -> TrainConfig:
+    """The settings with a batch divided by its least factor, and as many images in a step; `held` says that the
+    output_dir was taken, so that what lies there is this run's own."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # the others are in the middle of a step
         raise TrainingError(
             f"memory ran out in one of several processes; use a --batch_size below {config.batch_size} with more "
             f"--gradient_accumulation_steps, or {REMEDY}"
         )
-    if saved := sorted((config.output_dir / "checkpoints").glob("step_*")):
+    if held and (saved := sorted((config.output_dir / "checkpoints").glob("step_*"))):
         raise TrainingError(
             f"memory ran out after {saved[-1].name}, though it was enough before; look what else uses the device, "
             "then the same command with --resume goes on"
@@ -77,5 +79,5 @@ def _smaller(config: TrainConfig) -> TrainConfig:
         config,
         batch_size=size // parts,
         gradient_accumulation_steps=config.gradient_accumulation_steps * parts,
-        resume=True,  # what the first attempt wrote is this run's own
+        resume=held or config.resume,
     )

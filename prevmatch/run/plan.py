@@ -4,17 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prevmatch.config import TrainConfig
+from prevmatch.config import OWN_DATA, TrainConfig, material
 from prevmatch.data.sources import TrainingData
 from prevmatch.errors import ConfigError
 from prevmatch.run.fitting import steps_of
 from prevmatch.writing import write_text
 
+OF_ENCODERS = ("encoder_weights", "decoder_channels", "crop_size", "lr", "decoder_lr_multiplier", "weight_decay")
+"""What is fitted to the encoder."""
+NOT_PLANNED = ("dataset", "fold", "steps")
+"""Settings that a plan does not repeat: they are the command's, or said by others."""
+
 
 def make_plan(
     asked: TrainConfig, fitted: TrainConfig, data: TrainingData, smaller: dict[str, tuple[Any, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The value of each setting that was left open, and why it has it, by name; `smaller` as `spared` gives it."""
+    """The value of each setting that was left open or named, and why it has it, by name; `smaller` as `spared` gives
+    it."""
     width, height = data.median_size
     steps = f"{steps_of(fitted, data, 1)} steps"
     rule = f"ten for each of {len(data.epoch_rows)} images, at least 5,000"
@@ -26,7 +32,7 @@ def make_plan(
         "crop_size": f"nine tenths of the short side of the median photo, {width}×{height}",
         "epochs": f"{steps}, as few as pay" if "steps" in smaller else f"{steps}, {rule}",
         "epoch_images": "as many as give these steps",
-        "bank_interval": "25 joins in a run",
+        "bank_interval": f"{fitted.epochs // fitted.bank_interval} joins in a run",
         "lr": f"suits {fitted.optimizer} over {fitted.encoder}",
         "decoder_lr_multiplier": f"suits {fitted.encoder}",
         "weight_decay": f"usual for {fitted.optimizer}",
@@ -34,10 +40,12 @@ def make_plan(
     for name, (here, there) in smaller.items():
         changed = "epochs" if name == "steps" else name
         reasons[changed] += f"; {here} instead of {there}, for there is no GPU and training is to end within hours"
+    usual = material(OWN_DATA.to_json())
+    named = {name for name, value in material(asked.to_json()).items() if value != usual[name]} - {*NOT_PLANNED}
     return {
         name: {"value": getattr(fitted, name), "why": why}
-        for name, why in reasons.items()
-        if getattr(fitted, name) != getattr(asked, name)
+        for name, why in (reasons | dict.fromkeys(sorted(named), "as named")).items()
+        if name in named or getattr(fitted, name) != getattr(asked, name)
     }
 
 

@@ -20,15 +20,19 @@ from accelerate import Accelerator
 from prevmatch import __version__
 from prevmatch.config import TrainConfig
 from prevmatch.data.sources import TrainingData
-from prevmatch.errors import ConfigError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.intervals import Interval, Scores, scores, told
 from prevmatch.run.code_version import PATCH_FILE, commit, write_patch
 from prevmatch.run.launch import resumes
 from prevmatch.run.state import TrainState
 from prevmatch.run.summary import summary
-from prevmatch.run.validation import FOLDER, POOLED, file_of, read_validation
+from prevmatch.run.validation import FOLDER, POOLED, SUMMARY, file_of, read_validation
 from prevmatch.writing import finish_files, locked, write_text
 
+HELD = "in an output_dir that was held"
+"""The note of an error that came after the run had taken its folder, so that what lies there is its own."""
+STUDY_FOLDERS = ("twin", "twin_time", "curve")
+"""What a study trains besides, which is worth nothing beside another run."""
 RUN_FILES = (
     "config.json", "metrics.jsonl", "result.json", "best", "checkpoints", "panels", "curves", "report.html",
     PATCH_FILE, FOLDER, "study.json", "curve.json", "suspicious.png",
@@ -98,7 +102,11 @@ def open_output_dir(config: TrainConfig, data: TrainingData, accelerator: Accele
         )
         settings = {k: v for k, v in config.to_json().items() if isinstance(v, int | float | str)}
         accelerator.init_trackers("prevmatch", config=settings)
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            error.add_note(HELD)
+            raise
 
 
 def _make_room(config: TrainConfig) -> None:
@@ -108,13 +116,49 @@ def _make_room(config: TrainConfig) -> None:
     earlier = [folder / name for name in RUN_FILES if (folder / name).exists()]
     if resumes(config) and any(folder.glob("checkpoints/step_*")):
         return
-    if earlier and not (config.overwrite_output_dir or resumes(config)):
-        raise ConfigError(
-            f"{folder} already holds a run ({earlier[0].name}); go on with --resume, choose another --output_dir, or "
-            "add --overwrite_output_dir"
-        )
-    for path in earlier:
+    if earlier and not config.overwrite_output_dir:
+        if not resumes(config):
+            raise ConfigError(
+                f"{folder} already holds a run ({earlier[0].name}); go on with --resume, choose another --output_dir, "
+                "or add --overwrite_output_dir"
+            )
+        if (folder / "result.json").exists() or not _is_run(folder):
+            what = "a finished run without checkpoints" if _is_run(folder) else f"{earlier[0].name}, but no run"
+            raise ConfigError(
+                f"{folder} holds {what}, so there is nothing to resume; choose another --output_dir, or add "
+                "--overwrite_output_dir"
+            )
+    for path in (*earlier, *_of_studies(folder, config)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def settings_of(run: Path) -> TrainConfig:
+    """The settings of a run; DataError, naming the file, where there are none that can be."""
+    path = run / "config.json"
+    try:
+        return TrainConfig.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{run} holds no run (no readable config.json); name a run's output folder") from error
+    except ConfigError as error:
+        raise DataError(f"{path} has {error}") from error
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has the settings of a run."""
+    try:
+        settings_of(folder)
+    except DataError:
+        return False
+    return True
+
+
+def _of_studies(folder: Path, config: TrainConfig) -> list[Path]:
+    """What studies of an earlier run left in its folder, but the folds whose final model this is."""
+    folds = {int(path.name[5:]): path for path in folder.glob("fold_*") if path.name[5:].isdecimal()}
+    stale = [path for number, path in folds.items() if config.fold != 0 or number > config.folds]
+    stale = [path for path in (*stale, *(folder / name for name in STUDY_FOLDERS)) if any(path.rglob("config.json"))]
+    summed = [] if config.fold == 0 else [folder / name for name in (POOLED, SUMMARY) if (folder / name).is_file()]
+    return stale + summed
 
 
 def report(

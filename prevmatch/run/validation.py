@@ -20,6 +20,8 @@ from prevmatch.writing import write_bytes
 FOLDER = "validation"
 POOLED = "folds.npz"
 """The file, in the folder of the final model, of what the folds said of all masks."""
+SUMMARY = "folds.json"
+"""The file of what that comes to."""
 MOST_CELLS = 2**22
 """Cells of the matrices of an evaluation that are kept; with more images and classes no interval is needed."""
 

@@ -2,14 +2,18 @@
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from PIL import Image
 
 from prevmatch.errors import DataError
+from prevmatch.printable import printable
 from prevmatch.share.curves import draw_curves, read_metrics
 from prevmatch.share.pages import inline, render
 from prevmatch.writing import write_text
@@ -48,8 +52,26 @@ class Run:
         return bool(self.result)
 
 
+@contextmanager
+def told_by_files(folder: Path) -> Iterator[None]:
+    """Raise DataError instead of what comes of values of the wrong kind in the files of a run."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, TemplateError) as error:
+        reason = printable(str(error).partition("\n")[0])
+        raise DataError(
+            f"a file of {folder} (result.json, study.json or curve.json) has a value of the wrong kind "
+            f"({type(error).__name__}: {reason}); restore it, or train with --overwrite_output_dir"
+        ) from error
+
+
 def read_run(folder: Path) -> Run:
     """Gather what a finished or interrupted run left in its folder; raises DataError if it is none."""
+    with told_by_files(folder):
+        return _gathered(folder)
+
+
+def _gathered(folder: Path) -> Run:
     settings = read_json(folder / "config.json")
     if "method" not in settings:
         raise DataError(f"{folder} holds no run (no config.json with training settings); name a run's output folder")
@@ -96,9 +118,18 @@ def write_report(folder: Path) -> Path:
     Works for interrupted runs, too. Raises DataError if the folder holds no run.
     """
     run = read_run(folder)
+    with told_by_files(folder):
+        page = _page(run)
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _page(run: Run) -> str:
+    folder = run.folder
     panels = sorted((folder / "panels").glob("epoch_*.png"))
     places = np.unique(np.linspace(0, len(panels) - 1, min(MOST_PANELS, len(panels))).round().astype(int))
-    page = render(
+    return render(
         "report.html",
         run=run,
         facts=facts(run),
@@ -109,9 +140,6 @@ def write_report(folder: Path) -> Path:
         suspects=[row for row in run.study.get("suspicious", []) if row["contradicted"] >= DOUBTED][:SUSPECTS],
         suspicious=smaller(folder / SUSPICIOUS) if (folder / SUSPICIOUS).is_file() else None,
     )
-    path = folder / "report.html"
-    write_text(path, page)
-    return path
 
 
 def facts(run: Run) -> dict[str, str]:

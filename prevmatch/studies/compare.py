@@ -13,15 +13,21 @@ from prevmatch.config import TrainConfig, material
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.reading import read_pair
 from prevmatch.data.sources import TrainingData
-from prevmatch.errors import DataError
+from prevmatch.errors import ConfigError, DataError
 from prevmatch.intervals import FEWEST, answer
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
+from prevmatch.run.results import settings_of
 from prevmatch.share.pictures import colour_mask, grid, legend, stacked
-from prevmatch.studies.gain import gain, settings_of
+from prevmatch.studies.gain import gain
 
 ROWS_PER_SHEET = 4
 TABLE = "TABLE.md"
+KINDS = {
+    "best_miou": float | int, "final_miou": float | int, "best_epoch": int, "class_iou": dict, "labelled": int,
+    "unlabelled": int, "validation": int, "seconds_per_iteration": float | int,
+}  # fmt: skip
+"""What result.json has to hold."""
 
 
 def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12, overwrite: bool = False) -> str:
@@ -33,6 +39,7 @@ def compare(runs: Sequence[Path], output_dir: Path, *, count: int = 12, overwrit
     """
     if not runs:
         raise DataError("no run is named; give the output folders of finished runs")
+    runs = list({run.resolve(): run for run in runs}.values())  # a run that is named twice is one
     results = [_read_result(run) for run in runs]
     kinds = {(r["config"]["dataset"], tuple(r["class_iou"])) for r in results}
     if len(kinds) > 1:
@@ -65,6 +72,8 @@ def _by_settings(results: Sequence[dict]) -> list[list[int]]:
     groups = dict[str, list[int]]()
     for place, result in enumerate(results):
         settings = material(result["config"]) | {"seed": None}
+        if result["config"].get("fold") == 0:
+            settings["epochs"] = None  # for the final model, as many as its folds found sensible
         groups.setdefault(json.dumps([settings, result["labelled"], result["unlabelled"]], sort_keys=True), []).append(
             place
         )
@@ -80,10 +89,11 @@ def _answers(runs: Sequence[Path], results: Sequence[dict]) -> list[str]:
     for group in groups:
         pairs = _of_equal_seeds(first, group, results)
         count, question = len(pairs[0]), f"is {names[first[0]]} better than {names[group[0]]}"
-        sure = settings_of(runs[first[0]]).folds > 0 or count >= FEWEST
+        sure = settings_of(runs[first[0]]).fold == 0 or count >= FEWEST
         try:
             difference = gain(*([runs[place] for place in side] for side in pairs))
-        except DataError:  # runs of other images, or of an earlier version
+        except DataError as error:  # runs of other images, or of an earlier version
+            lines.append(f"{question}? cannot be told: {error}")
             continue
         found = answer(difference, other=results[group[0]]["config"]["method"] if sure else None)
         if sure:
@@ -148,9 +158,14 @@ def _read_result(run: Path) -> dict:
     try:
         result = json.loads((run / "result.json").read_text())
         TrainConfig.from_json(result["config"])
+        wrong = [name for name, kind in KINDS.items() if not isinstance(result[name], kind)]
+        if wrong or not (result["validation"] or isinstance(result["interval"], dict)):
+            raise ValueError(f"{(*wrong, 'interval')[0]} is of the wrong kind")
         return result
+    except ConfigError as error:
+        raise DataError(f"{run / 'result.json'} has {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{run} has no readable result.json; it is no finished run") from error
+        raise DataError(f"{run} has no readable result.json ({error}); it is no finished run") from error
 
 
 def _images(result: dict) -> str:

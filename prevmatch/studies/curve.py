@@ -8,9 +8,9 @@ from typing import Any
 from prevmatch.errors import DataError
 from prevmatch.intervals import Interval, extrapolation, scores
 from prevmatch.loop import train
+from prevmatch.run.results import settings_of
 from prevmatch.share.report_page import CURVE, write_report
 from prevmatch.studies.folds import length_of, pool
-from prevmatch.studies.gain import settings_of
 from prevmatch.writing import write_text
 
 SHARES = ("25%", "50%")

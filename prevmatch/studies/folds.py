@@ -19,10 +19,17 @@ from prevmatch.errors import DataError
 from prevmatch.intervals import difference, pooled_miou, scores, told
 from prevmatch.loop import train
 from prevmatch.run.launch import is_first, wait_for_all
-from prevmatch.run.results import TrainResult
-from prevmatch.run.validation import POOLED, Validation, evaluations, read_validation, write_validation
+from prevmatch.run.results import TrainResult, settings_of
+from prevmatch.run.validation import (
+    POOLED,
+    SUMMARY,
+    Validation,
+    evaluations,
+    file_of,
+    read_validation,
+    write_validation,
+)
 from prevmatch.share.report_page import duration
-from prevmatch.studies.gain import SUMMARY, settings_of
 from prevmatch.writing import write_text
 
 
@@ -36,7 +43,7 @@ def pool(run: Path, folds: int) -> tuple[Validation, np.ndarray]:
         folder = run / f"fold_{fold}"
         if not (folder / "result.json").is_file():
             raise DataError(f"{folder} is no finished run; train it with --folds {folds} --fold {fold} --resume")
-        parts.append(read_validation(max(evaluations(folder).items())[1]))
+        parts.append(read_validation(file_of(folder, settings_of(folder).epochs)))
         number += [fold] * len(parts[-1].ids)
     return _joined(parts), np.array(number)
 

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prevmatch.config import TrainConfig
 from prevmatch.errors import DataError
 from prevmatch.intervals import FEWEST, Interval, difference
-from prevmatch.run.validation import POOLED, Validation, evaluations, read_validation
-
-SUMMARY = "folds.json"
-"""What the folds found, in the folder of the final model."""
+from prevmatch.run.results import settings_of
+from prevmatch.run.validation import POOLED, SUMMARY, Validation, evaluations, read_validation
 
 
 def gain(runs: Sequence[Path], others: Sequence[Path]) -> Interval:
@@ -35,6 +32,8 @@ def gain(runs: Sequence[Path], others: Sequence[Path]) -> Interval:
     seeds = np.repeat(np.arange(count), len(ids))
     if settings_of(runs[0]).fold == 0:
         folds = [_folds_of(run) for run in runs]
+        if other := next((run for run in others if _folds_of(run) not in folds), None):
+            raise DataError(f"{runs[0]} and {other} have other folds; compare runs with the same masks in each fold")
         fold = np.array([each[name] for each in folds for name in ids])
         units.append(seeds * (fold.max() + 1) + fold)
     if count >= FEWEST:
@@ -57,14 +56,6 @@ def _in_order(numbers: Validation, ids: Sequence[str]) -> np.ndarray:
     """The confusion matrices int64 (N, C, C) of these images."""
     place = {name: i for i, name in enumerate(numbers.ids)}
     return numbers.confusions[[place[name] for name in ids]]
-
-
-def settings_of(run: Path) -> TrainConfig:
-    """The settings of a run; DataError where there are none."""
-    try:
-        return TrainConfig.from_json(json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{run} holds no run (no readable config.json); name a run's output folder") from error
 
 
 def numbers_of(run: Path) -> Validation:

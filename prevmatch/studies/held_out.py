@@ -25,7 +25,7 @@ from prevmatch.models.frozen import tensors_of
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.progress import progress
 from prevmatch.run.checkpoint import join, newest, read_state
-from prevmatch.studies.gain import settings_of
+from prevmatch.run.results import settings_of
 
 BINS = 100
 """Of confidence, each a hundredth wide."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from prevmatch.config import TrainConfig
 from prevmatch.errors import ConfigError, DataError
-from prevmatch.intervals import MOST_FOLDS, answer
+from prevmatch.intervals import FEWEST, MOST_FOLDS, answer
 from prevmatch.run.launch import is_first, wait_for_all
+from prevmatch.run.results import settings_of
 from prevmatch.share.report_page import STUDY, SUSPICIOUS, read_json, write_report
 from prevmatch.studies.folds import length_of, run_all, tell
-from prevmatch.studies.gain import gain, settings_of
+from prevmatch.studies.gain import gain
 from prevmatch.studies.held_out import held_out, parts_of
 from prevmatch.studies.pseudo_labels import LABEL_MORE, quality
 from prevmatch.studies.suspicious import draw_suspicious, ranking
@@ -38,6 +39,10 @@ def study(config: TrainConfig) -> list[str]:
     """
     if config.twin and config.fold is not None:
         raise ConfigError("twin compares whole studies; leave --fold out")
+    if config.twin and 0 < config.folds < FEWEST:
+        raise ConfigError(
+            f"twin with {config.folds} folds could not be told from chance; use --folds {FEWEST} or more"
+        )
     begun = time.monotonic()
     if config.twin:
         tell("afterwards all is done again on labels only, for as many steps and, where that is faster, for as long")

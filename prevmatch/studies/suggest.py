@@ -21,10 +21,10 @@ from prevmatch.errors import ConfigError, DataError
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
 from prevmatch.progress import progress
+from prevmatch.run.results import settings_of
 from prevmatch.share.pages import render
 from prevmatch.share.prelabels import Prelabelled, write_prelabels
 from prevmatch.studies.folds import tell
-from prevmatch.studies.gain import settings_of
 from prevmatch.studies.held_out import parts_of, versions_of
 
 TOLD, PAGE = "suggestions.json", "suggestions.html"

@@ -10,9 +10,9 @@ from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.from_settings import load_training_data
 from prevmatch.data.reading import read_pair
 from prevmatch.models.segmenter import Segmenter
+from prevmatch.run.results import settings_of
 from prevmatch.share.pictures import colour_mask, grid, legend, stacked
 from prevmatch.share.report_page import SUSPECTS
-from prevmatch.studies.gain import settings_of
 from prevmatch.studies.held_out import BINS, HeldOut
 from prevmatch.writing import write_picture
 

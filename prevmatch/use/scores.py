@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
 
-from prevmatch.config import DataConfig, SegmenterConfig, TrainConfig
+from prevmatch.config import DataConfig, SegmenterConfig
 from prevmatch.data.from_settings import load_source
 from prevmatch.data.lists import first_five
 from prevmatch.data.loader import evaluation_loader, loader_deaths_named
@@ -27,6 +27,7 @@ from prevmatch.models.segmenter import Segmenter
 from prevmatch.ownership import OwnFiles
 from prevmatch.printable import printable
 from prevmatch.run.processor import keep_freed_memory
+from prevmatch.run.results import settings_of
 from prevmatch.run.validation import evaluations, read_validation
 from prevmatch.share.pictures import palette_mask
 
@@ -97,12 +98,7 @@ def of_run(model: str, data: DataConfig, named: Collection[str] = ()) -> Meant:
         if data.dataset is None:
             raise DataError(f"{model} is no run's output folder; name the data with --dataset and --data_dir")
         return Meant(model=best_of_run(model), data=data)
-    try:
-        run_config = TrainConfig.from_json(json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{run / 'config.json'} cannot be read ({error}); evaluate a model folder by itself"
-        ) from error
+    run_config = settings_of(run)
     trained = DataConfig(**{field.name: getattr(run_config, field.name) for field in fields(DataConfig)})
     if data.dataset not in (None, trained.dataset):
         return Meant(model=best_of_run(model), data=data)
@@ -220,7 +216,7 @@ def _require_fitting(model: str, config: SegmenterConfig, data: DataConfig, sour
     """Raise DataError if nothing is left to score the model on, or its classes are not the data's."""
     if not len(source.val):
         raise DataError(
-            f"{model} was trained on all masks of its data, so none is left to evaluate it on; the number of its "
+            f"{model} held no mask of its data out, so none is left to evaluate it on; the number of its "
             "folds is in result.json, or name other data"
         )
     if data.dataset == "custom" and config.class_names not in ((), source.class_names):

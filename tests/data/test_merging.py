@@ -54,6 +54,7 @@ def test_zero_of_unnamed_masks_can_be_unlabelled(tmp_path):
         ),
         ({"merge_classes": ("car",)}, "needs OLD,OLD=NEW"),
         ({"ignore_classes": ("sky",)}, "ignore_classes has 'sky'"),
+        ({"ignore_classes": ("car",), "merge_classes": ("car,tree=x",)}, "both have 'car'; leave it out of one"),
     ],
 )
 def test_classes_that_are_not_there_are_named(tmp_path, settings, message):

@@ -1,5 +1,7 @@
 """Photos looked at before training: broken ones, near copies, and that nothing is looked at twice."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -85,6 +87,16 @@ def test_photos_are_looked_at_once_until_they_change(tmp_path, monkeypatch):
     photo(folder / "images/p5.jpg", (44, 33), seed=77)
     with pytest.raises(pytest.fail.Exception, match="p5 is looked at again"):
         load(folder)
+
+
+def test_what_could_not_be_read_is_looked_at_again_and_so_is_what_a_damaged_cache_says(tmp_path):
+    folder = exports.plain(tmp_path / "x")
+    with pytest.raises(DataError, match="raise --max_image_pixels"):
+        load(folder, max_image_pixels=1000)
+    assert load(folder).val["id"]
+    for cache in tmp_path.rglob("*.json"):
+        cache.write_text(json.dumps({key: [1, "zz"] for key in json.loads(cache.read_text())}))
+    assert load(folder).val["id"]
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif"])

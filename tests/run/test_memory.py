@@ -9,7 +9,7 @@ import torch
 
 import prevmatch.loop
 from prevmatch import train
-from prevmatch.errors import TrainingError
+from prevmatch.errors import ConfigError, TrainingError
 from prevmatch.run.memory import REMEDY
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -90,4 +90,21 @@ def test_one_of_several_processes_does_not_begin_anew_alone(monkeypatch, tiny_co
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="one of several processes; use a --batch_size below 2"):
-        _smaller(tiny_config)
+        _smaller(tiny_config, held=True)
+
+
+def test_run_that_was_there_stays_where_memory_runs_out_before_the_folder_is_taken(
+    tiny_config, tiny_data, monkeypatch
+):
+    config = dataclasses.replace(tiny_config, batch_size=4, epochs=1, panel_every=0)
+    train(config, tiny_data)
+    shutil.rmtree(config.output_dir / "checkpoints")
+    before = (config.output_dir / "best/model.safetensors").read_bytes()
+    build, left = prevmatch.loop.build_students, [torch.OutOfMemoryError("CUDA out of memory")]
+    monkeypatch.setattr(
+        prevmatch.loop, "build_students", lambda *args: (_ for _ in ()).throw(left.pop()) if left else build(*args)
+    )
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(config, tiny_data)
+    assert not left
+    assert (config.output_dir / "best/model.safetensors").read_bytes() == before

@@ -113,6 +113,25 @@ def test_torn_result_counts_as_none(run):
     write_report(run)
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("result.json", "best_epoch", "a"),
+        ("result.json", "class_iou", [1]),
+        ("result.json", "environment", None),
+        ("study.json", "helped", [1]),
+        ("study.json", "suspicious", [1]),
+    ],
+)
+def test_value_of_the_wrong_kind_is_told_in_a_line(run, file, name, value):
+    path = run / file
+    content = json.loads(path.read_text()) if path.exists() else {"helped": {}, "suspicious": [], "next_step": "x"}
+    path.write_text(json.dumps(content | {name: value}))
+    with pytest.raises(DataError, match=r"has a value of the wrong kind \(.*; restore it") as caught:
+        write_report(run)
+    assert "\n" not in str(caught.value)
+
+
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no run.*name a run's output folder"):
         write_report(tmp_path)

@@ -92,6 +92,16 @@ def test_runs_scored_on_different_images_are_said_not_to_compare():
     assert score_table(results, ["a", "b"]).startswith("mIoU in % on different images, so rows do not compare\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("best_miou", "x"), ("best_epoch", "a"), ("labelled", None), ("class_iou", [1])]
+)
+def test_result_with_a_value_of_the_wrong_kind_is_told(run, tmp_path, name, value):
+    folder, said = run("prevmatch", 0, [90] * 6)
+    (folder / "result.json").write_text(json.dumps(said | {"class_iou": {}, "interval": None} | {name: value}))
+    with pytest.raises(PrevMatchError, match=f"{name} is of the wrong kind"):
+        compare([folder], tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"config": []}', "xx"])
 def test_damaged_result_is_no_finished_run(tmp_path, content):
     (tmp_path / "result.json").write_text(content)

@@ -155,6 +155,41 @@ def test_folds_of_different_length_are_not_pooled(studied, tmp_path):
         study(dataclasses.replace(studied[0], output_dir=run, fold=0, twin=False, overwrite_output_dir=True))
 
 
+def test_fold_counts_by_its_last_epoch_alone(studied, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(studied[0].output_dir, run, ignore=shutil.ignore_patterns("checkpoints", "twin*"))
+    (run / "fold_2/validation/epoch_0002.npz").rename(run / "fold_2/validation/epoch_0001.npz")
+    with pytest.raises(DataError, match=r"fold_2/validation/epoch_0002\.npz is missing or damaged"):
+        pool(run, 3)
+
+
+def test_folds_of_more_than_can_be_noted_and_twins_that_tell_nothing_are_refused_before_training(
+    studied, tmp_path, monkeypatch
+):
+    config = dataclasses.replace(studied[0], output_dir=tmp_path / "run", twin=False)
+    with pytest.raises(ConfigError, match="twin with 2 folds could not be told from chance; use --folds 3"):
+        study(dataclasses.replace(config, folds=2, twin=True))
+    monkeypatch.setattr("prevmatch.run.validation.MOST_CELLS", 49)
+    with pytest.raises(ConfigError, match=r"too much for 2 masks of 5 classes in a fold; leave --folds out"):
+        study(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_fold_alone_is_no_answer_and_other_folds_are_not_compared(studied, tmp_path):
+    config, _ = studied
+    table = compare([config.output_dir / "fold_1", config.output_dir / "twin/fold_1"], tmp_path / "one")
+    assert "of the methods: cannot be told from one training each" in table
+    assert "seeds" not in compare([config.output_dir, config.output_dir], tmp_path / "twice")
+    other = tmp_path / "run"
+    shutil.copytree(config.output_dir / "twin", other, ignore=shutil.ignore_patterns("checkpoints"))
+    path = other / "folds.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"masks": dict.fromkeys(content["masks"], 1)}))
+    with pytest.raises(DataError, match="have other folds; compare runs with the same masks in each fold"):
+        gain([config.output_dir], [other])
+    assert "cannot be told: " in compare([config.output_dir, other], tmp_path / "other")
+
+
 def test_a_fold_by_itself_is_as_long_as_those_that_are_finished(studied, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(studied[0].output_dir / "fold_1", run / "fold_1")

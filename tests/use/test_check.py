@@ -69,6 +69,23 @@ def test_plan_is_taken_back_edited_where_the_command_line_says_nothing_else(conf
     assert (whole.epochs, whole.epoch_images) == (50, plan["epoch_images"]["value"])
 
 
+def test_plan_repeats_what_was_named_and_another_encoder_keeps_nothing_that_suits_the_first(config):
+    _, path = check(dataclasses.replace(config, merge_classes=("class_1,class_2=thing",), steps=100))
+    plan = json.loads(path.read_text())
+    assert plan["encoder"] == {"value": config.encoder, "why": "as named"}
+    assert not {"steps", "dataset", "fold", "data_dir", "output_dir"} & plan.keys()
+    given = dataclasses.replace(OWN_DATA, plan=str(path))
+    planned = _planned(given, OWN_DATA)
+    assert (planned.encoder, planned.lr) == (config.encoder, plan["lr"]["value"])
+    assert planned.merge_classes == ("class_1,class_2=thing",)
+    other = _planned(dataclasses.replace(given, encoder="resnet18"), OWN_DATA)
+    assert (other.encoder, other.lr, other.crop_size) == ("resnet18", 0, 0)
+    assert other.epochs == planned.epochs
+    path.write_text(json.dumps({"merge_classes": [1, 2]}))
+    with pytest.raises(ConfigError, match=r"with plan .*plan\.json: merge_classes is \(1, 2\), which is of the wrong"):
+        _planned(given, OWN_DATA)
+
+
 def test_folds_are_looked_at_with_what_stays_together_and_what_they_cost(tmp_path, capsys):
     folder = exports.plain(tmp_path / "mine")
     check(dataclasses.replace(TINY, dataset="custom", data_dir=folder, folds=2, hours=3, output_dir=tmp_path / "out"))
