@@ -63,8 +63,8 @@ def export(model: Segmenter, format: ExportFormat, output: Path, *, overwrite: b
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CheckpointError(
-            f"a model with encoder {model.config.encoder!r} cannot be exported as {format} ({reason}); try another "
-            "format"
+            f"a model with encoder {model.config.encoder!r} cannot be exported as {format} ({reason}); try "
+            f"--format {'torchscript' if format == 'onnx' else 'onnx'}"
         ) from error
     return difference
 
