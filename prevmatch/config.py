@@ -516,7 +516,6 @@ class TrainConfig(
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 _check(not isinstance(number, float) or math.isfinite(number), f"{name} is {value} but must be finite")
-        _check(not (self.hours and self.steps), "hours and steps both size the schedule; name one of them")
         for name in ("seed", "split_seed"):  # as NumPy has it
             _check(getattr(self, name) < 2**32, f"{name} is {getattr(self, name)} but must be below {2**32}")
 

@@ -29,7 +29,6 @@ from prevmatch.errors import ConfigError
         ({"hours": float("inf")}, "hours is inf but must be finite"),
         ({"lr": float("inf")}, "lr is inf but must be finite"),
         ({"scale_range": (1.0, float("inf"))}, "scale_range is .* but must be finite"),
-        ({"hours": 1.0, "steps": 5}, "hours and steps both size the schedule"),
         ({"seed": 2**32}, "seed is 4294967296 but must be below"),
     ],
 )

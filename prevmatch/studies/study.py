@@ -39,6 +39,8 @@ def study(config: TrainConfig) -> list[str]:
     """
     if config.twin and config.fold is not None:
         raise ConfigError("twin compares whole studies; leave --fold out")
+    if config.hours and config.steps:
+        raise ConfigError("hours and steps both size the schedule; name one of them")
     if config.twin and 0 < config.folds < FEWEST:
         raise ConfigError(
             f"twin with {config.folds} folds could not be told from chance; use --folds {FEWEST} or more"

@@ -169,6 +169,8 @@ def test_folds_of_more_than_can_be_noted_and_twins_that_tell_nothing_are_refused
     config = dataclasses.replace(studied[0], output_dir=tmp_path / "run", twin=False)
     with pytest.raises(ConfigError, match="twin with 2 folds could not be told from chance; use --folds 3"):
         study(dataclasses.replace(config, folds=2, twin=True))
+    with pytest.raises(ConfigError, match="hours and steps both size the schedule; name one of them"):
+        study(dataclasses.replace(config, hours=1, steps=5))
     monkeypatch.setattr("prevmatch.run.validation.MOST_CELLS", 49)
     with pytest.raises(ConfigError, match=r"too much for 2 masks of 5 classes in a fold; leave --folds out"):
         study(config)
