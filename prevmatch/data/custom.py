@@ -173,14 +173,13 @@ def _copies(pool: datasets.Dataset, val: datasets.Dataset, looks: dict[str, Seen
 
 def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:
     """A warning if validation images are also training images, byte by byte."""
-    by_size = defaultdict(list)
+    sizes = {_size(row["image"]) for row in val.select_columns(["image"])}
+    by_content = defaultdict(list)
     for row in train.select_columns(["id", "image"]):
-        by_size[_size(row["image"])].append(row)
-    pairs = []
-    for row in val.select_columns(["id", "image"]):
-        alike = by_size.get(_size(row["image"]), [])
-        digest = _digest(row["image"]) if alike else None
-        pairs += [f"{row['id']} = {other['id']}" for other in alike if _digest(other["image"]) == digest]
+        if _size(row["image"]) in sizes:
+            by_content[_digest(row["image"])].append(row["id"])
+    rows = val.select_columns(["id", "image"]) if by_content else ()
+    pairs = [f"{row['id']} = {other}" for row in rows for other in by_content.get(_digest(row["image"]), ())]
     if not pairs:
         return []
     return [f"WARNING: {len(pairs)} validation images are training images too, so scores flatter: {first_five(pairs)}"]

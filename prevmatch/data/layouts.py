@@ -10,10 +10,11 @@ from huggingface_hub import cached_assets_path
 
 from prevmatch.data.found import Found
 from prevmatch.data.part_lists import follow
+from prevmatch.data.parts import role_of
 from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
-from prevmatch.data.readers.folders import classes_beside
+from prevmatch.data.readers.folders import IMAGES, MASKS, classes_beside
 from prevmatch.data.texts import columns_titled, read_json
-from prevmatch.data.walking import is_no_data, walk
+from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data, walk
 from prevmatch.errors import DataError
 from prevmatch.writing import replace_folder
 
@@ -60,17 +61,35 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             inside, shown = _unpacked(zips[0]), zips[0]
             opened = inside
             continue
+        if wrapped := _wrapped(inside):
+            above.append(inside)
+            inside = wrapped
+            continue
         for read in READERS:
             if found := read(inside):
                 found.notes[:0] = [f"read from {inside}"] if inside != folder else []
                 found.notes += [] if read is listed.read else listed.passed_over(inside)
                 return follow(inside, _named_above(found, above), *above)
-        below = [path for path in sorted(inside.iterdir()) if path.is_dir() and not is_no_data(path.name)]
+        below = [path for path in _folders(inside) if walk(path).files]
         if len(below) != 1:
             break
         above.append(inside)
         inside = below[0]
     raise DataError(_refusal(opened, shown))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_no_data(path.name)]
+
+
+def _wrapped(folder: Path) -> Path | None:
+    """The only folder in a folder that has nothing else to read, if its name says nothing either."""
+    below = _folders(folder)
+    if len(below) != 1 or role_of(below[0].name) or below[0].name.lower() in (*IMAGES, *MASKS):
+        return None
+    telling = (*IMAGE_SUFFIXES, ".json", ".jsonl", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".zip")
+    files = (path for path in folder.iterdir() if not path.is_dir() and not is_no_data(path.name))
+    return None if any(path.suffix.lower() in telling for path in files) else below[0]
 
 
 def _named_above(found: Found, above: list[Path]) -> Found:

@@ -2,9 +2,10 @@
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prevmatch.data.lists import first_five
 from prevmatch.data.parts import part_in, role_of
@@ -57,7 +58,7 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
             )
     found = Pairs(orphans=masks)
     _match(found, images, str, where)
-    for plain in (bare, _unpadded):
+    for plain in (bare, unpadded):
         before = set(found.mask_of)
         _match(found, images, plain, where)
         if more := [image for image in found.mask_of if image not in before]:
@@ -66,37 +67,50 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     return found
 
 
-def made_of(names: Iterable[str], mask_of: Mapping[str, str]) -> list[str]:
-    """The images that are named as pictures made of a photo with a mask: a_overlay beside a, and a_night where every
-    second photo has such a one.
-
-    Raises DataError for one that is named as another mask of it: a_mask_2.
-    """
-    added = dict[str, str]()
-    for name in names:
-        if name not in mask_of:
-            cuts = (i for i in reversed(range(len(name))) if name[i] in "_-. ")
-            if cut := next((i for i in cuts if name[:i] in mask_of), 0):
-                added[name] = name[cut:]
-    for name, more in added.items():
-        if re.fullmatch(ADDED.removesuffix("$") + r"[_\-. ]*\d+", more, re.IGNORECASE):
-            owner = name.removesuffix(more)
+def refuse_second_masks(names: Iterable[str], mask_of: Mapping[str, str]) -> None:
+    """Raise DataError for a name that is that of another mask of a photo with one: a_mask_2 beside a."""
+    for name, owner in _owners(names, mask_of).items():
+        if re.fullmatch(ADDED.removesuffix("$") + r"[_\-. ]*\d+", name[len(owner) :], re.IGNORECASE):
             raise DataError(
                 f"{name!r} is named as a mask of {owner!r}, besides {mask_of[owner]!r}; join them into one mask of "
                 "class ids"
             )
-    words = Counter(re.sub(r"\d+", "0", more) for more in added.values())
+
+
+def made_of(images: Mapping[str, Path], mask_of: Mapping[str, str]) -> list[str]:
+    """The images that are named as pictures made of photos with masks: a_overlay beside a, where that is of another
+    kind of file or others have one too; and a_night where more than half have one, of another kind of file."""
+    added, unlike, owners = dict[str, str](), set[str](), defaultdict[str, set[str]](set)
+    for name, owner in _owners(images, mask_of).items():
+        added[name] = word = re.sub(r"\d+", "0", name[len(owner) :])
+        owners[word].add(owner)
+        if images[name].suffix.lower() != images[owner].suffix.lower():
+            unlike.add(name)
     often = {
-        word for word, count in words.items() if re.search(r"[^\W\d_]", word) and count > max(2, len(mask_of) / 2)
+        word for word, of in owners.items() if re.search(r"[^\W\d_]", word) and len(of) > max(2, len(mask_of) / 2)
     }
-    return [name for name, more in added.items() if OF_A_PHOTO.fullmatch(more) or re.sub(r"\d+", "0", more) in often]
+    return [
+        name for name, word in added.items()
+        if (OF_A_PHOTO.fullmatch(word) and (name in unlike or len(owners[word]) > 1))
+        or (name in unlike and word in often)
+    ]  # fmt: skip
+
+
+def _owners(names: Iterable[str], mask_of: Mapping[str, str]) -> dict[str, str]:
+    """The photo with a mask whose name each of these begins with, where they go on after a mark."""
+    found = {}
+    for name in names:
+        if name not in mask_of:
+            cuts = (i for i in reversed(range(len(name))) if name[i] in "_-. ")
+            if cut := next((i for i in cuts if name[:i] in mask_of), 0):
+                found[name] = name[:cut]
+    return found
 
 
 def made_note(made: Sequence[str]) -> list[str]:
     """What to tell of them."""
-    return [f"{len(made)} images are named as pictures of labelled photos and left out: {first_five(made)}"] * bool(
-        made
-    )
+    what = f"WARNING: {len(made)} images are named as pictures made of labelled photos and left out: "
+    return [what + first_five(made)] * bool(made)
 
 
 def before_upload(name: str) -> str:
@@ -158,7 +172,8 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
-def _unpadded(name: str) -> str:
+def unpadded(name: str) -> str:
+    """The same without zeros before numbers."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", bare(name))
 
 

@@ -11,14 +11,16 @@ import datasets
 import numpy as np
 
 from prevmatch.data.found import Found
-from prevmatch.data.pairing import bare, composed
+from prevmatch.data.pairing import bare, composed, unpadded
 from prevmatch.data.parts import ROLES, role_of
+from prevmatch.data.photos import SAYING_NOTHING
 from prevmatch.data.texts import CLASS_LISTS, columns_titled, read_rows, read_text
 from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data
 from prevmatch.errors import DataError
 
 PLACES = re.compile(
-    r"image_?sets|segmentation|main|(\w*_)?(splits?|folds?)|lists?|partitions?|annotations?|images?|meta(data)?",
+    r"image_?sets|segmentation|main|(\w*_)?(splits?|folds?)|lists?|partitions?|annotations?|images?|jpegimages|masks?|"
+    r"labels?|meta(data)?",
     re.IGNORECASE,
 )
 """Folders in which people keep lists."""
@@ -31,6 +33,9 @@ TITLES = (
 """What stands above a column of names."""
 PARTS = ("split", "subset", "part", "set", "partition", "usage", "fold", "dataset_split", "data_split")
 """What a column is called that says which part a photo is in."""
+ENDS = re.compile(r"(.+)[\W_](train|val|valid|validation|test)", re.IGNORECASE)
+MASKS = ("masks", "mask", "labels", "label", "annotations", "gt")
+"""Folders that tell no photos apart, as those of photos do not."""
 MARKS = {"is_test": "test", "is_val": "val", "is_valid": "val", "is_validation": "val"}
 """Columns that say of each photo whether it is in one."""
 LARGEST = 20_000_000
@@ -54,11 +59,18 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
     part_of: dict[str, str] = {}
     notes: list[str] = []
     for path in (path for place in (folder, *above) for path in _files(place, spelled)):
-        listed = [*_lists(path)]
-        if not listed and re.search("split|fold", path.stem, re.IGNORECASE):
+        try:
+            listed = [*_lists(path)]
+        except DataError as error:
+            notes.append(f"{path.name} is not followed: {error}")
+            continue
+        if not listed and re.search("split|fold|partition", path.stem, re.IGNORECASE):
             notes.append(f"{path.name} is not followed: it names no parts for images in a form that is known here")
         for part, lines in listed:
             known = {line: name for line in lines if (name := _meant(line, spelled))}
+            sure = role_of(part, begins=False) is not None
+            if known and not sure and (len(known) < len(lines) or len(known) == len(names)):
+                known = {}  # called `test_results` or the like, and of other things
             if missing := [line for line in lines if line not in known]:
                 few = f"{path.name} lists {missing[0]!r}, which is no image"
                 more = f", and {len(missing) - 1} more such" * (len(missing) > 1)
@@ -68,9 +80,9 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
             for name in known.values():
                 if role_of(part_of.setdefault(name, part)) != role_of(part):
                     raise DataError(f"the lists put {name!r} into {part_of[name]} and {part}; keep one")
-    notes += _folds(folder)
+    notes = list(dict.fromkeys(notes)) + _folds(folder)
     if not part_of and set(found.parts) == {""}:
-        part_of = _by_beginning(names)
+        part_of = _by_beginning(names) or _by_folders(names)
     if not part_of:
         return replace(found, notes=found.notes + notes)
     rows = datasets.concatenate_datasets(list(found.parts.values()))
@@ -88,7 +100,7 @@ def _files(folder: Path, photos: Collection[str]) -> Iterator[Path]:
         if place.name.lower() == "main" and any(path.name.lower() == "segmentation" for path in _inside(place.parent)):
             continue  # lists of photos for boxes, most of which have no masks
         for path in _inside(place):
-            kinds = (".txt", ".lst", ".csv", ".tsv", ".json", ".yaml", ".yml", "")
+            kinds = (".txt", ".lst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", "")
             if (
                 path.suffix.lower() in kinds
                 and (path.stem.casefold() not in photos or path.stem.lower() in ROLES)  # not the annotation of one
@@ -119,16 +131,32 @@ def _lists(path: Path) -> Listed:
         case ".json" | ".yaml" | ".yml":
             if DIVIDING.search(path.stem) and path.name.lower() not in CLASS_LISTS:
                 yield from _of_value(_parsed(path))
+            elif (part := _part_of(path)) and isinstance(content := _parsed(path), list):
+                yield from _of_value({part: content})
+        case ".jsonl":
+            yield from _of_value([_loaded(line) for line in read_text(path, what="list").splitlines()])
         case ".csv" | ".tsv":
             yield from _of_table(path)
-        case _ if role_of(path.stem):
+        case _ if _part_of(path):
             lines = read_text(path, what="list").splitlines()
             lines = [line.strip(" \t\"'[],;") for line in (lines if len(lines) > 1 else "".join(lines).split(","))]
-            yield path.stem, [line for line in lines if line and line.lower() not in TITLES]
+            yield _part_of(path), [line for line in lines if line and line.lower() not in TITLES]
         case ".txt" if DIVIDING.search(path.stem):
             pairs = [line.rsplit(maxsplit=1) for line in read_text(path, what="list").splitlines() if line.strip()]
             if pairs and all(len(pair) == 2 and role_of(pair[1]) for pair in pairs):
                 yield from _grouped(pairs)
+
+
+def _part_of(path: Path) -> str:
+    """The part that the name of a list says; also as its end (town_test.txt) beside such of another part, and no other
+    kind of them: VOC has a list for each class."""
+    if role_of(path.stem):
+        return path.stem
+    ends = [(other, ENDS.fullmatch(other.stem)) for other in _inside(path.parent) if other.suffix == path.suffix]
+    ended = {other: end for other, end in ends if end}
+    if path not in ended or len({end[1] for end in ended.values()}) > 1 or len(ended) < 2:
+        return ""
+    return ended[path][2]
 
 
 def _of_table(path: Path) -> Listed:
@@ -136,24 +164,27 @@ def _of_table(path: Path) -> Listed:
     told = columns_titled(path, (PARTS,))
     marks = [(columns_titled(path, ((title,),)), part) for title, part in MARKS.items()]
     marked = [(found[0], part) for found, part in marks if found]
-    if not (role_of(path.stem) or (titles and (told or marked))):
+    if not (_part_of(path) or (titles and (told or marked))):
         return
     rows = read_rows(path, what="list")[bool(titles or told) :]
     first = titles[0] if titles else _column_of_names(rows)
+    if first is None:
+        return
     named = [row for row in rows if first < len(row) and row[first] and row[first].lower() not in TITLES]
 
     def part_of(row: Sequence[str]) -> str:
         said = row[told[0]] if told and told[0] < len(row) else ""
         mark = next((part for i, part in marked if i < len(row) and row[i].lower() in ("1", "1.0", "true", "yes")), "")
-        return next((part for part in (said, mark, path.stem) if role_of(part)), "")
+        return next((part for part in (said, mark, _part_of(path)) if role_of(part)), "")
 
     yield from _grouped([(row[first], part) for row in named if (part := part_of(row))])
 
 
-def _column_of_names(rows: Sequence[Sequence[str]]) -> int:
-    """The first column of a table without titles that holds names of image files, or the first one."""
+def _column_of_names(rows: Sequence[Sequence[str]]) -> int | None:
+    """The first column of a table without titles that holds names of image files, or its only one."""
     first = rows[0] if rows else ()
-    return next((i for i, cell in enumerate(first) if cell.lower().endswith(IMAGE_SUFFIXES)), 0)
+    named = (i for i, cell in enumerate(first) if cell.lower().endswith(IMAGE_SUFFIXES))
+    return next(named, 0 if len(first) == 1 else None)
 
 
 def _grouped(pairs: Sequence[Sequence[str]]) -> Listed:
@@ -172,6 +203,13 @@ def _parsed(path: Path) -> Any:
         return None
 
 
+def _loaded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _of_value(content: Any) -> Listed:
     """The parts in a dict: part → names, or name → part; or in a list of dicts with both; other things are left
     alone."""
@@ -187,6 +225,8 @@ def _of_value(content: Any) -> Listed:
     if content and all(isinstance(part, str) and role_of(part) for part in content.values()):
         yield from _grouped([(str(name), part) for name, part in content.items()])
     for part, lines in content.items():
+        if role_of(str(part)) and isinstance(lines, dict):  # {"test": {"images": […]}}
+            lines = next((lines[title] for title in TITLES if isinstance(lines.get(title), list)), None)
         if role_of(str(part)) and isinstance(lines, list):
             names = [
                 next((line[title] for title in TITLES if title in line), None) if isinstance(line, dict) else line
@@ -204,6 +244,14 @@ def _by_beginning(names: Sequence[str]) -> dict[str, str]:
     return part_of if None not in roles and "train" in roles and len(roles) > 1 else {}
 
 
+def _by_folders(names: Sequence[str]) -> dict[str, str]:
+    """The parts that folders end with which are alike before that (farm_train/, farm_test/), one for training."""
+    ends = {name: next(filter(None, map(ENDS.fullmatch, name.split("/")[:-1])), None) for name in names}
+    said = {name: end[2] for name, end in ends.items() if end}
+    alike = len({end[1] for end in ends.values() if end}) == 1
+    return said if alike and len(set(said.values())) > 1 and "train" in map(role_of, said.values()) else {}
+
+
 def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
     """Names by all their ends (`b/c.jpg`, `c.jpg` of `a/b/c.jpg`), with and without suffix; None for several ones."""
     found: dict[str, str | None] = {}
@@ -213,7 +261,9 @@ def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
     found |= {_plain(name): name for name in names}
     loose: dict[str, str | None] = {}
     for name in names:
-        loose[bare(_bare(_plain(name)))] = name if loose.setdefault(bare(_bare(_plain(name))), name) == name else None
+        for rule in (bare, unpadded):
+            spelling = rule(_bare(_plain(name)))
+            loose[spelling] = name if loose.setdefault(spelling, name) == name else None
     return loose | found
 
 
@@ -221,11 +271,28 @@ def _meant(line: str, spelled: dict[str, str | None]) -> str | None:
     """The image that a line names: it or one of its words, one with an image's suffix first, else the first one;
     whole or an end of that path, with suffix or without, or without what tools add to names."""
     words = line.split()
-    for path in (line, *(word for word in words if word.lower().endswith(IMAGE_SUFFIXES)), *words[:1]):
+    named = [word for word in words if word.lower().endswith(IMAGE_SUFFIXES)]
+    told = words[:1] if all(_is_number(word) or "/" in word for word in words[1:]) else []  # else it is a sentence
+    for path in (line, *named, *told):
         for end in _ends(path):
-            if name := spelled.get(end) or spelled.get(_bare(end)) or spelled.get(bare(_bare(end))):
+            spellings = (end, _bare(end), bare(_bare(end)), unpadded(_bare(end)))
+            name = next((name for spelling in spellings if (name := spelled.get(spelling))), None)
+            if name and _may_be(path, name):
                 return name
     return None
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+(\.\d+)?", word) is not None
+
+
+def _may_be(path: str, name: str) -> bool:
+    """Whether the folders that a path and the name of an image are in let them be the same."""
+    folders = [
+        [word for word in _plain(each).split("/")[:-1] if word not in (*SAYING_NOTHING, *MASKS)]
+        for each in (path, name)
+    ]
+    return not all(folders) or folders[0][-1] == folders[1][-1]
 
 
 def _ends(path: str) -> list[str]:

@@ -25,23 +25,24 @@ BESIDE = {
     "public", "private", "hidden", "seen", "unseen", "new", "old", "my", "own", "std", "standard", "full", "mini",
     "small", "large", "hard", "easy", "challenge", "phase", "release", "ood", "id", "real", "clean", "extra", "only",
     "blind", "external", "internal", "independent", "labeled", "labelled", "tiles", "crops", "patches", "frames",
-    "rgb", "color", "colour", "grey", "gray", "jpg", "jpegs", "png", "tif", "samples",
+    "rgb", "color", "colour", "grey", "gray", "autosplit", "jpg", "jpegs", "png", "tif", "samples",
 }  # fmt: skip
 """Words that say no more about what a part is for, as single letters and numbers do."""
+BEGINNINGS = ("train", "training", "val", "validation", "test", "tests", "testing", "holdout")
 JOINED = re.compile(f"({'|'.join(ROLES)})(set|split|data|images|imgs|photos|list)")
 
 
-def role_of(part: str) -> Role | None:
+def role_of(part: str, *, begins: bool = True) -> Role | None:
     """What a part of that name (`val`, `Test images`, `train2017`, `testA`) is for; None if the name does not say.
 
-    A name of a test and a validation part (`test-dev`) is a test's, and so is any that begins with `test`
-    (`test_site_b`): what it holds is better left out, and said to be, than trained on.
+    A name of a test and a validation part (`test-dev`) is a test's. Unless `begins` is off, what a name begins with
+    goes whatever follows (`test_site_b`): a test is better left out, and said to be, than trained on.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower()
     words = re.split(r"[\W\d_]+", JOINED.sub(r"\1 \2", re.sub(r"h[eo]ld[\W_]?out", "holdout", spaced)))
     found = {ROLES[word] for word in words if word in ROLES}
-    if ROLES.get(words[0]) == "test" and found == {"test"}:
-        return "test"
+    if begins and words[0] in BEGINNINGS and found == {ROLES[words[0]]}:
+        return ROLES[words[0]]
     if not all(len(word) < 2 or word in ROLES or word in BESIDE for word in words):
         return None
     return "test" if found == {"val", "test"} else found.pop() if len(found) == 1 else None
@@ -68,6 +69,10 @@ def divide(
     if evaluated and config.val_part is None and not any(role_of(name) == "val" for name in parts):
         tests = (name for name, rows in parts.items() if role_of(name) == "test" and any(has_mask(rows)))
         config = replace(config, val_part=next((name for name in tests if name not in config.train_parts), None))
+    if not (evaluated or named) and not any(
+        role_of(name) in (None, "train", "val") or role_of(name, begins=False) for name in parts
+    ):
+        parts = {"": datasets.concatenate_datasets(list(parts.values()))}  # all are called `test bench` or the like
     pool, val, notes = [], [], []
     for name, rows in parts.items():
         masked = np.flatnonzero(has_mask(rows))
@@ -86,11 +91,13 @@ def divide(
             pool.append(rows)
             what = "for training"
         elif len(masked) or role == "val":
-            what = f"left out; --val_part {name} validates on it, --train_parts {name} trains on it"
+            doubt = "" if role_of(name, begins=False) else ", as its name begins so"
+            what = f"left out{doubt}; --val_part {name} validates on it, --train_parts {name} trains on it"
         else:
             pool.append(rows)
             what = "which test nothing: they join the unlabelled ones"
         if len(parts) > 1:
+            count = f"WARNING: {count}" if "begins so" in what else count
             notes.append(f"{count}, {what}" if name else f"in no part: {count.partition(': ')[2]}, {what}")
     if not pool and evaluated and val:
         pool.append(val[0].select([]))

@@ -57,10 +57,15 @@ def load_parts(name: str, image_column: str = "image", mask_column: str = "mask"
         loaded = {"train": loaded}
     parts = {}
     for part, rows in loaded.items():
-        if part != "train" and mask_column not in rows.column_names:
+        if mask_column not in rows.column_names and any(mask_column in each.column_names for each in loaded.values()):
             rows = rows.add_column(mask_column, [None] * len(rows), feature=FEATURES["mask"])
         parts[part] = _renamed(rows, name, part, image_column, mask_column)
         check_cells(parts[part], name, part)
+    if len({str(rows.features.get("classes")) for rows in parts.values()}) > 1:  # not of one list of classes
+        parts = {
+            part: rows.remove_columns("classes") if "classes" in rows.column_names else rows
+            for part, rows in parts.items()
+        }
     return datasets.DatasetDict(_told_apart(parts))
 
 
@@ -142,8 +147,11 @@ def _renamed(rows: datasets.Dataset, name: str, part: str, image_column: str, ma
                 f"data set {name!r} has no column {column!r}; its columns are {', '.join(rows.column_names)}; name "
                 f"one with --{setting}"
             )
+    if image_column == mask_column:
+        raise ConfigError(f"image_column and mask_column are both {mask_column!r}; name two columns")
     kept = {image_column: "image", mask_column: "mask"}
-    if "id" in rows.column_names:
+    plain = isinstance(rows.features.get("id"), datasets.Value)
+    if plain and "id" not in kept:
         kept["id"] = "id"
     if classes_of(rows):
         kept["classes"] = "classes"

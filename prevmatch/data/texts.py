@@ -80,11 +80,12 @@ def find_class_list(folder: Path) -> Path | None:
 
 def _names_photos(path: Path) -> bool:
     """Whether a list begins with the name of an image file, which no class is called: photos and their tags."""
+    if columns_titled(path, (IDS, NAMED)):
+        return False
     with path.open("rb") as file:
         lines = file.read(4096).decode("utf-8", errors="replace").splitlines()
-    return any(
-        re.match(r"[^,;\t:]*\.(jpe?g|png|tiff?|bmp|webp|gif)\b", line.strip("{[ \"'"), re.I) for line in lines[:2]
-    )
+    lines = [line.strip("{[ \"'") for line in lines if not line.startswith("#")][:2]
+    return any(re.match(r"[^,;\t:]*\.(jpe?g|png|tiff?|bmp|webp|gif)\b", line, re.IGNORECASE) for line in lines)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

@@ -448,3 +448,34 @@ def test_file_is_not_called_missing(tmp_path):
     (tmp_path / "data.tar").touch()
     with pytest.raises(DataError, match=r"data\.tar is a file; unpack it, or name the folder"):
         find(tmp_path / "data.tar")
+
+
+@pytest.mark.parametrize("make", [exports.yolo_flat, exports.labelme, exports.camvid_colours])
+def test_what_stands_beside_the_data_is_read_in_a_folder_within_a_folder_too(tmp_path, make):
+    plain, wrapped = find(make(tmp_path / "x")), find(make(tmp_path / "y" / "export").parent)
+    assert (wrapped.class_names, wrapped.palette) == (plain.class_names, plain.palette)
+    assert {part: rows["id"][:] for part, rows in wrapped.parts.items()} == {
+        part: rows["id"][:] for part, rows in plain.parts.items()
+    }
+
+
+def test_folders_without_images_do_not_stand_in_the_way(tmp_path):
+    exports.plain(tmp_path / "data")
+    exports.write(tmp_path / "splits/test.txt", "p0\n")
+    exports.write(tmp_path / "docs/how.md", "by hand")
+    assert find(tmp_path).parts["test"]["id"] == ["p0"]
+
+
+@pytest.mark.parametrize("text", ["notes.txt", "progress.json", "train.txt"])
+def test_notes_among_masks_hide_none(tmp_path, text):
+    exports.write(exports.plain(tmp_path, "images", "labels") / "labels" / text, "{}")
+    assert find(tmp_path).layout == "images/ and labels/"
+
+
+def test_parts_of_folders_in_cvat_count_where_nobody_named_a_subset(tmp_path):
+    exports.cvat_images(tmp_path)
+    path = tmp_path / "annotations.xml"
+    path.write_text(path.read_text().replace("<image ", '<image subset="default" '))
+    (tmp_path / "images/default/Test").mkdir()
+    (tmp_path / "images/default/p0.jpg").rename(tmp_path / "images/default/Test/p0.jpg")
+    assert len(find(tmp_path).parts["Test"]) == 1

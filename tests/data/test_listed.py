@@ -5,6 +5,7 @@ import pytest
 from data import exports
 from prevmatch.config import DataConfig
 from prevmatch.data.from_settings import load_training_data
+from prevmatch.data.layouts import find
 from prevmatch.errors import DataError
 
 
@@ -132,3 +133,28 @@ def test_lines_that_cannot_be_are_refused(tmp_path, more, message):
 def test_first_line_whose_mask_is_missing_is_refused_as_any_other(tmp_path):
     with pytest.raises(DataError, match=r"pairs\.csv lists .*truth/m99\.png, which is no image there"):
         load(made(tmp_path, "image,mask\nframes/p4.jpg,truth/m99.png\n" + rows(range(3))))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("data.csv", "image,label\np0.jpg,2\np1.jpg,1\n"),  # numbers, as photos or masks are called too
+        ("train.csv", "image,target\nimages/p0.jpg,images/p1.jpg\n"),
+        ("duplicates.csv", "image,target\np0.jpg,p1.jpg\n"),
+        ("metadata.jsonl", '{"file_name": "p0.jpg", "label": 1}\n'),
+        ("stereo.txt", "images/p0.jpg images/p1.jpg\nimages/p2.jpg images/p3.jpg\n"),
+    ],
+)
+def test_what_pairs_no_masks_is_no_table_of_pairs(tmp_path, file, text):
+    exports.plain(tmp_path)
+    for name in ("1", "2"):
+        exports.masks(tmp_path / "masks", [0], pattern=f"{name}.png")
+        exports.photos(tmp_path / "images", 1, first=int(name) + 10)
+    exports.write(tmp_path / file, text)
+    assert find(tmp_path).layout == "images/ and masks/"
+
+
+def test_pairs_of_folders_called_anything_are_read_where_masks_are_another_kind_of_file(tmp_path):
+    exports.plain(tmp_path, "a", "b", "y{}.png")
+    exports.write(tmp_path / "all.txt", "".join(f"a/p{i}.jpg b/y{i}.png\n" for i in range(4)))
+    assert find(tmp_path).layout == "pairs of all.txt"

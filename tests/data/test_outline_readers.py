@@ -332,6 +332,17 @@ def test_parts_of_yolo_are_those_of_data_yaml(tmp_path, name):
     assert all("outlines are rectangles" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("file", "text"), [("labels/classes.txt", "car\ntree\n"), ("my_set.yaml", "names: [car, tree]\n")]
+)
+def test_classes_of_yolo_are_found_among_the_texts_and_in_a_yaml_of_any_name(tmp_path, file, text):
+    exports.yolo_flat(tmp_path)
+    for path in (*tmp_path.glob("*.yaml"), *tmp_path.glob("*.txt")):
+        path.unlink()
+    exports.write(tmp_path / file, text)
+    assert find(tmp_path).class_names == ("background", "car", "tree")
+
+
 def test_parts_of_yolo_that_are_not_here_are_told_and_folders_keep_their_names(tmp_path):
     exports.yolo(tmp_path, ("{}/images", "{}/labels"), ("train", "valid"))
     exports.write(

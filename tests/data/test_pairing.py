@@ -1,10 +1,11 @@
 """Which mask belongs to which image: nothing dropped, nothing overwritten, nothing guessed where two would fit."""
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 
-from prevmatch.data.pairing import made_of, pair
+from prevmatch.data.pairing import made_of, pair, refuse_second_masks
 from prevmatch.errors import DataError
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
@@ -89,17 +90,23 @@ def test_what_was_taken_for_equal_is_said(images, masks, note):
 @pytest.mark.parametrize(
     ("images", "made"),
     [
-        ("a_overlay a-vis.1 b_color b", "a_overlay a-vis.1 b_color"),
-        ("a_night b_dawn a2 ab a_2", ""),  # photos that are called so
-        ("a_x_0 b_x_1 c_x_2 d", "a_x_0 b_x_1 c_x_2"),  # of every second photo there is one
-        ("e_overlay", ""),  # of a photo without a mask
+        ("a_overlay.png a-vis.1.png b_color.jpg c_color.jpg", "a_overlay a-vis.1 b_color c_color"),
+        ("a_color.jpg", ""),  # a photo that is called so
+        ("a_night.jpg b_night.jpg c_night.jpg d_night.jpg", ""),  # photos of one kind
+        ("a_night.png b_dawn.png a2.png ab.png a_2.png", ""),
+        ("a_x_0.png b_x_1.png c_x_2.png e.jpg", "a_x_0 b_x_1 c_x_2"),  # of most photos there is one
+        ("a_x_0.png a_x_1.png a_x_2.png a_x_3.png", ""),  # of a single one
+        ("e_overlay.png", ""),  # of a photo without a mask
     ],
 )
 def test_pictures_made_of_labelled_photos_are_told_by_their_names(images, made):
-    assert made_of(images.split(), {"a": "a_mask", "b": "b_mask", "c": "c", "d": "d"}) == made.split()
+    mask_of = {"a": "a_mask", "b": "b_mask", "c": "c", "d": "d"}
+    files = [Path(name) for name in (*images.split(), *(f"{name}.jpg" for name in mask_of))]
+    assert made_of({path.stem: path for path in files}, mask_of) == made.split()
 
 
 @pytest.mark.parametrize("name", ["a_mask_2", "a_mask2", "a-label-1", "a (1)_mask_1"])
 def test_second_mask_of_a_photo_is_refused(name):
+    refuse_second_masks(["a_masked", "b_mask_2", "a"], {"a": "a_mask"})
     with pytest.raises(DataError, match=r"is named as a mask of .* besides .*; join them into one mask"):
-        made_of([name], {"a": "a_mask", "a (1)": "a (1)_mask"})
+        refuse_second_masks([name], {"a": "a_mask", "a (1)": "a (1)_mask"})

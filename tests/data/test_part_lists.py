@@ -145,3 +145,32 @@ def test_lists_of_folds_are_told_and_not_followed(tmp_path):
     parts, notes = divided(tmp_path)
     assert parts == {"": list(NAMES)}
     assert notes == ["splits/fold_0/ has lists that are not followed; put those that count into splits/"]
+
+
+def test_folders_that_differ_in_the_part_alone_say_theirs(tmp_path):
+    names = ["x/farm_train/1", "x/farm_test/1", "x/farm_val/2", "x/other/3"]
+    assert divided(tmp_path, names)[0] == {"train": names[:1], "test": names[1:2], "val": names[2:3], "": names[3:]}
+    two = ["farm_train/1", "town_test/1"]
+    assert divided(tmp_path, two)[0] == {"": two}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"val.csv": "epoch,iou\n1,.3\n2,.4\n"}, {}),
+        ({"testing_notes.txt": "1 take the camera\n2 and go\n"}, {}),
+        ({"test_results.csv": "image,iou\n1.jpg,.3\n2.jpg,.4\n3.jpg,.3\n"}, {}),
+        ({"test.txt": "cam2/2.jpg\n"}, {}),
+        ({"test_notes.txt": b"f\xfcr 1\n", "train": b"\x7fELF\xff\xfe\x00"}, {}),
+        ({"town_train.txt": "1\n", "town_test.txt": "0002\n"}, {"train": ["1"], "test": ["cam1/2"]}),
+        ({"test.json": '["1.jpg"]'}, {"test": ["1"]}),
+        ({"metadata.jsonl": '{"file_name": "1.jpg", "split": "test"}\n'}, {"test": ["1"]}),
+        ({"dataset.json": '{"test": {"images": ["1.jpg"]}}'}, {"test": ["1"]}),
+    ],
+)
+def test_what_only_looks_like_a_list_is_none_and_what_does_not_may_be_one(tmp_path, files, told):
+    for file, text in files.items():
+        (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    parts, _ = divided(tmp_path, ["1", "cam1/2", "3"])
+    parts.pop("", None)
+    assert parts == told

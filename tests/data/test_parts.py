@@ -25,7 +25,12 @@ def rows(name, masked, bare):
             "test-dev public_test tests TestSet test_final "
             "test_site_b held_out heldout blind_test external-test test_512x512",
         ),
-        (None, "site1 images contest latest training_val protest unlabelled attest extra_train_field crash_test 2017"),
+        ("val", "val_site_b validation-of-spring"),
+        (None, "valid_site_b dev_kit"),
+        (
+            None,
+            "site1 images contest latest training_val protest unlabelled attest extra_train_field crash_test 2017",
+        ),
     ],
 )
 def test_role_of_a_part_follows_from_its_words(role, names):

@@ -41,3 +41,23 @@ def test_column_that_holds_no_images_is_named(tmp_path, values):
     datasets.Dataset.from_dict({"image": values, "mask": values}).save_to_disk(str(tmp_path))
     with pytest.raises(ConfigError, match=r"column 'image' of data set .* not images"):
         load_parts(str(tmp_path))
+
+
+def test_classes_that_differ_between_parts_are_no_list_of_them(tmp_path):
+    picture = Image.new("L", (8, 8))
+    for train, val in ((["a", "b"], ["b", "a"]), (["a", "b"], None)):
+        parts = {}
+        for part, names in (("train", train), ("validation", val)):
+            columns = {"image": [picture] * 2, "mask": [picture] * 2, "id": [[1], [2]]}
+            rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+            rows = rows.cast_column("mask", datasets.Image())
+            if names:
+                feature = datasets.Sequence(datasets.ClassLabel(names=names))
+                rows = rows.add_column("classes", [[0], [1]], feature=feature)
+            parts[part] = rows
+        datasets.DatasetDict(parts).save_to_disk(str(tmp_path / str(val)))
+        loaded = load_parts(str(tmp_path / str(val)))
+        assert all("classes" not in rows.column_names for rows in loaded.values())
+        assert loaded["train"]["id"][:] == ["train/000000", "train/000001"]  # lists are no ids
+    with pytest.raises(ConfigError, match="image_column and mask_column are both 'mask'"):
+        load_parts(str(tmp_path / "None"), image_column="mask")

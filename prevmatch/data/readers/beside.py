@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import ADDED, made_note, made_of, pair
+from prevmatch.data.pairing import ADDED, made_note, made_of, pair, refuse_second_masks
 from prevmatch.data.pairing import PHOTOS as PHOTO_ADDED
 from prevmatch.data.readers.folders import classes_beside
 from prevmatch.data.sources import file_cell
@@ -32,6 +32,7 @@ def read(folder: Path) -> Found | None:
         raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
     masks = {keys[path]: path for path in walked.files if path in is_mask}
     pairs = pair(images, masks, where=str(folder))
+    refuse_second_masks(images, pairs.mask_of)
     made = made_of(images, pairs.mask_of)
     images = {name: path for name, path in images.items() if name not in made}
     notes = walked.notes() + pairs.notes + made_note(made)

@@ -24,7 +24,7 @@ from prevmatch.data.outlines import (
     unread_note,
 )
 from prevmatch.data.palettes import voc_colours
-from prevmatch.data.parts import part_in
+from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.photos import Name, find_photos
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
@@ -94,7 +94,7 @@ def read(folder: Path) -> Found | None:
             masks[photo] = cell(size, shapes, path)
     require_outlines(path, boxes, outlines)
     return Found(
-        parts=in_parts(images, masks, lambda name: subsets.get(name) or part_in(name)),
+        parts=in_parts(images, masks, lambda name: _part(subsets.get(name, ""), part_in(name))),
         class_names=names,
         palette=_palette(root, names),
         annotated=True,
@@ -164,3 +164,8 @@ def _palette(root: ElementTree.Element, names: tuple[str, ...]) -> tuple[RGB, ..
     if not all(len(colour) == 6 for colour in found):
         return voc_colours(len(names))
     return tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in found)
+
+
+def _part(subset: str, folder: str) -> str:
+    """The part that a subset says, or else a folder: CVAT calls a subset `default` where nobody named one."""
+    return subset if role_of(subset) or not folder else folder

@@ -1,16 +1,17 @@
 """Photos in one folder and masks of the same names in another, as people make them and as VOC, CVAT and labelme do."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import made_note, made_of, pair
+from prevmatch.data.pairing import made_note, made_of, pair, refuse_second_masks
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.sources import file_cell
-from prevmatch.data.texts import CLASS_LISTS, find_class_list, read_classes
+from prevmatch.data.texts import find_class_list, read_classes
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
 
@@ -33,8 +34,6 @@ UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)
 """Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated."""
 LABELLED = re.compile(r"(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
 OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds|polygons)$")
-WORDS = re.compile(r"(read[\W_]?me|licen[cs]e|about|info|changelog).*", re.IGNORECASE)
-"""Names of files that annotate nothing."""
 
 
 def read(folder: Path) -> Found | None:
@@ -70,7 +69,7 @@ def read(folder: Path) -> Found | None:
             f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while "
             f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
         )
-    made_of(pairs.orphans, pairs.mask_of)  # refuses a second mask
+    refuse_second_masks(pairs.orphans, pairs.mask_of)
     made = made_of(images, pairs.mask_of)
     images = {name: path for name, path in images.items() if name not in made}
     notes += pairs.notes + made_note(made)
@@ -109,10 +108,13 @@ def _refuse_arrays(folder: Path, read: set[str]) -> None:
 
 def _refuse_a_mask_per_class(folder: Path, images: list[str], masks: list[str]) -> None:
     """Raise DataError where each photo has several masks: cars/a and trees/a, or a_cars and a_trees."""
+    of_stem = defaultdict(list)
+    for name in masks:
+        file = name.lower().rpartition("/")[2]
+        for end in (*(i for i, letter in enumerate(file) if letter in "_-"), len(file)):
+            of_stem[file[:end]].append(name)
     for image in images:
-        stem = image.rpartition("/")[2].lower()
-        files = {name: name.lower().rpartition("/")[2] for name in masks}
-        several = [name for name, file in files.items() if file == stem or file.startswith((f"{stem}_", f"{stem}-"))]
+        several = of_stem[image.rpartition("/")[2].lower()]
         if len(several) > 1:
             raise DataError(
                 f"{folder} has {len(several)} masks for the image {image!r}: {first_five(several)}; join them into "
@@ -221,21 +223,36 @@ def images_below(folder: Path) -> Path | None:
 
 
 def _masks_below(folder: Path) -> Path | None:
+    photos = images_below(folder)
     found = _child(folder, MASKS)
     sure = found and found.name.lower() in SURE_MASKS
     if found is None or sure:
         return found
-    if _other_annotations(found):  # then these say what is where, unless the masks have a folder of their own
+    if _other_annotations(
+        found, {path.stem for path in walk(photos).files} if photos else set()
+    ):  # then these say what is where, unless the masks have a folder of their own
         found = _child(found, MASKS)
     return found if found and walk(found).files else None
 
 
-def _other_annotations(folder: Path) -> bool:
-    """Whether there are annotations besides masks: not what goes with a mask (Cityscapes' polygons, GDAL's XML)."""
+def _other_annotations(folder: Path, photos: set[str]) -> bool:
+    """Whether there are annotations besides masks: of photos without a mask, or of all as COCO has them; not what goes
+    with a mask (Cityscapes' polygons, GDAL's XML), nor notes and lists."""
     files = walk(folder, suffixes=(".txt", ".json", ".xml")).files
-    files = [path for path in files if path.name not in CLASS_LISTS and not WORDS.fullmatch(path.name)]
     masks = {_kindless(path.stem) for path in walk(folder).files} if files else set()
-    return any(_kindless(path.name.removesuffix(".aux.xml").rpartition(".")[0]) not in masks for path in files)
+    for path in files:
+        stem = _kindless(path.name.removesuffix(".aux.xml").rpartition(".")[0])
+        if stem not in masks and (stem in photos or (path.suffix == ".json" and _says(path, b'"annotations"'))):
+            return True
+    return bool(files) and not masks
+
+
+def _says(path: Path, words: bytes) -> bool:
+    """Whether words stand at the beginning or end of a file, as large as it may be."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        return words in head or words in file.read()
 
 
 def _kindless(stem: str) -> str:

@@ -1,6 +1,7 @@
 """Photos and masks that a table pairs: a CSV, TSV or JSON Lines with a column for each, or a text of pairs."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ TITLES = (
     ),
 )  # fmt: skip
 """What the columns of photos and masks are called; the last ones may be words about the photo and count last."""
+WORDS = TITLES[1][-4:]
+OF_MASKS = re.compile("mask|label|seg|ann|gt|truth|target", re.IGNORECASE)
+"""What folders of masks are called like."""
 
 
 def read(folder: Path) -> Found | None:
@@ -116,10 +120,20 @@ def _lines(table: Path) -> Iterator[list[str]]:
             said = entry if isinstance(entry, dict) else {}
             titles = [next((title for title in kinds if title in said), "") for kinds in (*TITLES, PARTS)]
             if all(titles[:2]):
-                yield [str(said.get(title) or "") for title in titles]
+                yield _sure([str(said.get(title) or "") for title in titles], titles[1] not in WORDS)
     elif columns := columns_titled(table, TITLES):
+        sure = bool(columns_titled(table, (TITLES[0], TITLES[1][: -len(WORDS)])))
         columns += columns_titled(table, (PARTS,))
-        yield from ([row[i] if i < len(row) else "" for i in columns] for row in read_rows(table)[1:])
+        yield from (_sure([row[i] if i < len(row) else "" for i in columns], sure) for row in read_rows(table)[1:])
+
+
+def _sure(line: list[str], titled: bool) -> list[str]:
+    """A line without its mask, where that may be a word or number about the photo, or another photo."""
+    image, mask, *part = line
+    path = Path(mask.replace("\\", "/"))
+    is_file = path.suffix.lower() in IMAGE_SUFFIXES[4:] or len(path.parts) > 1  # the first ones are of JPEG
+    another = path.parent.name != "" and path.parent == Path(image.replace("\\", "/")).parent
+    return line if titled or (is_file and not another) else [image, "", *part]
 
 
 def _pairs(path: Path) -> list[list[str]]:
@@ -136,6 +150,8 @@ def _pairs(path: Path) -> list[list[str]]:
         for first, second in lines
     ):
         lines = [line[::-1] for line in lines]
+    if not all(OF_MASKS.search(Path(b).parent.name) or Path(a).suffix != Path(b).suffix for a, b in lines):
+        return []  # two photos of one thing
     unlike = any(len({bare(Path(name).stem) for name in line}) > 1 for line in lines)
     return lines if unlike or any(Path(mask).parent.name.lower() not in MASKS for _, mask in lines) else []
 

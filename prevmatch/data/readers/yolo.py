@@ -1,6 +1,7 @@
 """Text files of YOLO segmentation: images/ and labels/, whole or in parts, as Ultralytics and Roboflow have them."""
 
 import os.path
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ def read(folder: Path) -> Found | None:
     texts, orphans = _texts([path for path in walked.files if "images" in [part.lower() for part in path.parts]])
     if not texts:
         return None
-    listed = find_class_list(folder)
+    among = (find_class_list(place) for place in sorted({text.parent for text in texts.values()}))
+    listed = find_class_list(folder) or _yaml(folder) or next(filter(None, among), None)
     lines = {path: _lines(text) for path, text in texts.items()}
     most = max((label for shapes in lines.values() for label, _, _ in shapes), default=-1)
     given = read_class_names(listed) if listed else tuple(f"class_{i}" for i in range(most + 1))
@@ -103,8 +105,8 @@ def _places_of_texts(images: list[Path]) -> dict[Path, Path]:
         last = max(i for i, part in enumerate(parts) if part.lower() == "images")
         above = Path(*parts[:last])
         if above not in labels:
-            called = (path.name for path in sorted(above.iterdir()) if path.name.lower() == "labels")
-            labels[above] = next(called, "labels")
+            folders = [path for path in sorted(above.iterdir()) if path.name.lower() == "labels" and path.is_dir()]
+            labels[above] = next((path.name for path in folders if any(path.iterdir())), "labels")
         places[image] = Path(above, labels[above], *parts[last + 1 :])
     return places
 
@@ -120,17 +122,15 @@ def _parts(folder: Path, images: Mapping[str, Path]) -> tuple[dict[str, str], li
     """
     import yaml
 
-    files = [folder / name for name in CLASS_LISTS if name.endswith((".yaml", ".yml")) and (folder / name).is_file()]
-    if not files:
+    file = _yaml(folder)
+    if file is None:
         return {}, []
     try:
-        content = yaml.safe_load(read_text(files[0]))
+        content = yaml.safe_load(read_text(file))
     except yaml.YAMLError as error:
-        raise DataError(f"{files[0]} is no YAML ({str(error).splitlines()[0]}); correct it") from error
-    if isinstance(content, dict) and "kpt_shape" in content:
-        raise DataError(
-            f"{files[0]} says that the texts hold keypoints, which outline nothing; export YOLO segmentation"
-        )
+        raise DataError(f"{file} is no YAML ({str(error).splitlines()[0]}); correct it") from error
+    if isinstance(content, dict) and content.get("kpt_shape"):
+        raise DataError(f"{file} says that the texts hold keypoints, which outline nothing; export YOLO segmentation")
     part_of: dict[str, str] = {}
     notes = []
     for part in ("train", "val", "test") if isinstance(content, dict) else ():
@@ -138,7 +138,7 @@ def _parts(folder: Path, images: Mapping[str, Path]) -> tuple[dict[str, str], li
         for entry in map(str, entries if isinstance(entries, list) else [entries]):
             place = _place(folder, str(content.get("path") or ""), entry)
             if place is None:
-                notes.append(f"{files[0].name} has {entry!r} for {part}, which is not here")
+                notes.append(f"{file.name} has {entry!r} for {part}, which is not here")
                 continue
             if place.is_dir():
                 inside = [name for name, path in images.items() if place in path.parents]
@@ -153,10 +153,18 @@ def _parts(folder: Path, images: Mapping[str, Path]) -> tuple[dict[str, str], li
                     notes.append(f"{len(missing)} images of {place.name} are missing: {first_five(missing)}")
             if double := [name for name in inside if part_of.setdefault(name, part) != part]:
                 raise DataError(
-                    f"{files[0]} puts {double[0]!r} into {part_of[double[0]]} and {part}; keep one (without val, some "
+                    f"{file} puts {double[0]!r} into {part_of[double[0]]} and {part}; keep one (without val, some "
                     "images are held out)"
                 )
     return part_of, notes
+
+
+def _yaml(folder: Path) -> Path | None:
+    """The data.yaml of a folder, or the only YAML with `names` there, whatever it is called."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
+    usual = [path for path in files if path.name in CLASS_LISTS]
+    named = [path for path in files if re.search(r"^names\s*:", read_text(path), re.MULTILINE)]
+    return usual[0] if usual else named[0] if len(named) == 1 else None
 
 
 def _place(folder: Path, root: str, entry: str) -> Path | None:
