@@ -14,6 +14,7 @@ from prevmatch.data.found import Found
 from prevmatch.data.pairing import bare, composed, unpadded
 from prevmatch.data.parts import ROLES, role_of
 from prevmatch.data.photos import SAYING_NOTHING
+from prevmatch.data.readers.folders import MASKS
 from prevmatch.data.texts import CLASS_LISTS, columns_titled, read_rows, read_text
 from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data
 from prevmatch.errors import DataError
@@ -34,8 +35,6 @@ TITLES = (
 PARTS = ("split", "subset", "part", "set", "partition", "usage", "fold", "dataset_split", "data_split")
 """What a column is called that says which part a photo is in."""
 ENDS = re.compile(r"(.+)[\W_](train|val|valid|validation|test)", re.IGNORECASE)
-MASKS = ("masks", "mask", "labels", "label", "annotations", "gt")
-"""Folders that tell no photos apart, as those of photos do not."""
 MARKS = {"is_test": "test", "is_val": "val", "is_valid": "val", "is_validation": "val"}
 """Columns that say of each photo whether it is in one."""
 LARGEST = 20_000_000
