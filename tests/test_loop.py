@@ -192,10 +192,11 @@ def test_resume_replaces_neither_a_finished_run_nor_what_is_no_run(tiny_config, 
 
 def test_run_that_replaces_another_leaves_no_study_of_it(tiny_config, tiny_data):
     config = dataclasses.replace(tiny_config, method="supervised", epochs=1)
-    train(config, tiny_data)
     for name in ("twin", "twin_time", "fold_1", "curve/25/fold_1"):
         (config.output_dir / name).mkdir(parents=True)
         (config.output_dir / name / "config.json").write_text("{}")
+    train(config, tiny_data)
+    assert (config.output_dir / "fold_1/config.json").is_file()  # nobody said that it may go
     (config.output_dir / "fold_of_mine").mkdir()
     (config.output_dir / "folds.json").write_text("{}")
     train(dataclasses.replace(config, overwrite_output_dir=True), tiny_data)

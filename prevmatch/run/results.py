@@ -128,7 +128,8 @@ def _make_room(config: TrainConfig) -> None:
                 f"{folder} holds {what}, so there is nothing to resume; choose another --output_dir, or add "
                 "--overwrite_output_dir"
             )
-    for path in (*earlier, *_of_studies(folder, config)):
+    stale = _of_studies(folder, config) if config.overwrite_output_dir else []
+    for path in (*earlier, *stale):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
