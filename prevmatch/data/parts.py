@@ -91,13 +91,13 @@ def divide(
             pool.append(rows)
             what = "for training"
         elif len(masked) or role == "val":
-            doubt = "" if role_of(name, begins=False) else ", as its name begins so"
-            what = f"left out{doubt}; --val_part {name} validates on it, --train_parts {name} trains on it"
+            what = f"left out; --val_part {name} validates on it, --train_parts {name} trains on it"
+            if role_of(name, begins=False) is None:
+                count = f"WARNING: as its name begins so, {count}"
         else:
             pool.append(rows)
             what = "which test nothing: they join the unlabelled ones"
         if len(parts) > 1:
-            count = f"WARNING: {count}" if "begins so" in what else count
             notes.append(f"{count}, {what}" if name else f"in no part: {count.partition(': ')[2]}, {what}")
     if not pool and evaluated and val:
         pool.append(val[0].select([]))

@@ -223,25 +223,23 @@ def images_below(folder: Path) -> Path | None:
 
 
 def _masks_below(folder: Path) -> Path | None:
-    photos = images_below(folder)
     found = _child(folder, MASKS)
     sure = found and found.name.lower() in SURE_MASKS
     if found is None or sure:
         return found
-    if _other_annotations(
-        found, {path.stem for path in walk(photos).files} if photos else set()
-    ):  # then these say what is where, unless the masks have a folder of their own
+    if _other_annotations(found, images_below(folder)):  # these say what is where, unless masks lie apart from them
         found = _child(found, MASKS)
     return found if found and walk(found).files else None
 
 
-def _other_annotations(folder: Path, photos: set[str]) -> bool:
+def _other_annotations(folder: Path, images: Path | None) -> bool:
     """Whether there are annotations besides masks: of photos without a mask, or of all as COCO has them; not what goes
     with a mask (Cityscapes' polygons, GDAL's XML), nor notes and lists."""
     files = walk(folder, suffixes=(".txt", ".json", ".xml")).files
-    masks = {_kindless(path.stem) for path in walk(folder).files} if files else set()
+    masks = {OTHER_KINDS.sub("", path.stem) for path in walk(folder).files} if files else set()
+    photos = {path.stem for path in walk(images).files} if files and images else set()
     for path in files:
-        stem = _kindless(path.name.removesuffix(".aux.xml").rpartition(".")[0])
+        stem = OTHER_KINDS.sub("", path.name.removesuffix(".aux.xml").rpartition(".")[0])
         if stem not in masks and (stem in photos or (path.suffix == ".json" and _says(path, b'"annotations"'))):
             return True
     return bool(files) and not masks
@@ -253,11 +251,6 @@ def _says(path: Path, words: bytes) -> bool:
         head = file.read(1 << 16)
         file.seek(max(0, path.stat().st_size - (1 << 16)))
         return words in head or words in file.read()
-
-
-def _kindless(stem: str) -> str:
-    """A name without what tells apart the files that Cityscapes has for each image."""
-    return OTHER_KINDS.sub("", stem)
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -96,13 +96,11 @@ def _titled(folder: Path) -> dict[Path, list[tuple[str, str, str]]]:
     tables = [path for path in tables if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]
     found = {table: lines for table in tables if (lines := [*_lines(table)])}
     found |= {path: pairs for path in files if path.suffix.lower() == ".txt" and (pairs := _pairs(path))}
+    found = {table: [[cell.replace("\\", "/") for cell in line] for line in lines] for table, lines in found.items()}
+    named = {table: (table.stem, *table.parent.relative_to(folder).parts) for table in found}
     return {
         table: [
-            (
-                image.replace("\\", "/"),
-                mask.replace("\\", "/"),
-                next((name for name in (*part, table.stem, *_below(table.parent, folder)) if role_of(name)), ""),
-            )
+            (image, mask, next((name for name in (*part, *named[table]) if role_of(name)), ""))
             for image, mask, *part in lines if image
         ]
         for table, lines in found.items()
@@ -154,10 +152,6 @@ def _pairs(path: Path) -> list[list[str]]:
         return []  # two photos of one thing
     unlike = any(len({bare(Path(name).stem) for name in line}) > 1 for line in lines)
     return lines if unlike or any(Path(mask).parent.name.lower() not in MASKS for _, mask in lines) else []
-
-
-def _below(place: Path, folder: Path) -> tuple[str, ...]:
-    return place.relative_to(folder).parts
 
 
 def _found(
