@@ -47,7 +47,7 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
         u = ((x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)) / radius
         v = ((y - center[1]) * np.cos(angle) - (x - center[0]) * np.sin(angle)) / radius * rng.uniform(0.8, 1.25)
         inside = outline(u, v)
-        image = np.where(inside[..., None], _painted(rng, texture(rng, x, y)), image)
+        image[inside] = _painted(rng, texture(rng, x, y)[inside])
         mask[inside] = label
     direction = rng.uniform(-1, 1, 2)
     light = rng.uniform(0.7, 1.2) * (1 + 0.6 * (direction[0] * (x - 0.5) + direction[1] * (y - 0.5)))
@@ -56,7 +56,7 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
 
 
 def _painted(rng: np.random.Generator, share: np.ndarray) -> np.ndarray:
-    """Blend a random colour and a clearly darker or lighter one by shares (H, W) in [0, 1]: float (H, W, 3)."""
+    """Blend a random colour and a clearly darker or lighter one by shares (...) in [0, 1]: float (..., 3)."""
     first = rng.uniform(30, 225, 3)
     second = first + (1 if first.mean() < 128 else -1) * rng.uniform(70, 130, 3)
     return first + share[..., None] * (second - first)
@@ -113,5 +113,5 @@ OBJECTS: tuple[tuple[Outline, Texture], ...] = (
 
 def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
     return file.getvalue()

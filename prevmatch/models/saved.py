@@ -14,12 +14,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prevmatch.config import SegmenterConfig
 from prevmatch.errors import CheckpointError, PrevMatchError
-from prevmatch.writing import finish_files
+from prevmatch.writing import finish_files, replace_files
 
 WEIGHTS_FILE, CONFIG_FILE, PREPROCESSOR_FILE = "model.safetensors", "config.json", "preprocessor_config.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
@@ -55,6 +56,20 @@ def preprocessor_json(config: SegmenterConfig) -> str:
         "do_reduce_labels": False,
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def write_model(folder: Path, config: SegmenterConfig, state: dict[str, Tensor]) -> None:
+    """Write the three files of a model; what `Segmenter.save_pretrained` says of failures holds."""
+    check_place(folder)
+    try:
+        with replace_files(folder) as aside:
+            save_file({k: v.contiguous() for k, v in state.items()}, aside / WEIGHTS_FILE)
+            (aside / CONFIG_FILE).write_text(config_json(config))
+            (aside / PREPROCESSOR_FILE).write_text(preprocessor_json(config))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"model folder {folder} cannot be written ({error}); free space or choose another"
+        ) from error
 
 
 def check_place(folder: Path) -> None:

@@ -9,8 +9,6 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -22,19 +20,15 @@ from prevmatch.models.encoder import build_encoder
 from prevmatch.models.linear import LinearDecoder
 from prevmatch.models.saved import (
     CONFIG_FILE,
-    PREPROCESSOR_FILE,
     WEIGHTS_FILE,
-    check_place,
-    config_json,
     find_folder,
     load_strictly,
-    preprocessor_json,
     read_config,
     read_weights,
+    write_model,
 )
 from prevmatch.share.pictures import overlay
 from prevmatch.use.predict import ImageLike, predict, read_rgb, segments
-from prevmatch.writing import replace_files
 
 Perturbation = Callable[[list[Tensor]], list[Tensor]]
 """Features of the encoder, each (B, C, h, w) → features, of as many images or a multiple."""
@@ -209,17 +203,7 @@ class Segmenter(nn.Module):
         Raises CheckpointError if they cannot be written, or such files there belong to something else. A model that
         was there before then stays, or the new one is whole, also after a kill.
         """
-        folder = Path(folder)
-        check_place(folder)
-        try:
-            with replace_files(folder) as aside:
-                save_file({k: v.contiguous() for k, v in self.state_dict().items()}, aside / WEIGHTS_FILE)
-                (aside / CONFIG_FILE).write_text(config_json(self.config))
-                (aside / PREPROCESSOR_FILE).write_text(preprocessor_json(self.config))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"model folder {folder} cannot be written ({error}); free space or choose another"
-            ) from error
+        write_model(Path(folder), self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(

@@ -23,8 +23,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from prevmatch.config import SegmenterConfig
 from prevmatch.errors import CheckpointError
-from prevmatch.models.frozen import build_skeleton
+from prevmatch.models.saved import write_model
 from prevmatch.models.segmenter import Segmenter
 from prevmatch.run.swap import Packed
 from prevmatch.writing import damage, replace_folder, write_manifest
@@ -38,7 +39,8 @@ FORMAT = 3
 class Snapshot:
     """A run at one moment, in host memory, so that training can go on while it is written."""
 
-    networks: dict[str, Segmenter]
+    networks: dict[str, tuple[SegmenterConfig, dict[str, Tensor]]]
+    """What `write_model` writes, by name."""
     tensors: dict[str, dict[str, Tensor]]
     """By the name of what remembers them."""
     ranks: list[dict[str, Tensor]]
@@ -61,7 +63,10 @@ def take_snapshot(
     tensors: dict[str, dict[str, Tensor]] = {name: {} for name in memory}
     plain = {name: divide(thing.state_dict(), tensors[name]) for name, thing in memory.items()}
     return Snapshot(
-        networks={name: _copied(network) for name, network in networks.items()},
+        networks={
+            name: (network.config, {key: _copy(tensor) for key, tensor in network.state_dict().items()})
+            for name, network in networks.items()
+        },
         tensors={name: own for name, own in tensors.items() if own},
         ranks=ranks,
         metrics=metrics,
@@ -72,8 +77,8 @@ def take_snapshot(
 def write(snapshot: Snapshot, folder: Path) -> None:
     """Write a checkpoint; raises OSError (or SafetensorError) if that fails, and then leaves nothing."""
     with replace_folder(folder) as aside:
-        for name, network in snapshot.networks.items():
-            network.save_pretrained(aside / name)
+        for name, (config, weights) in snapshot.networks.items():
+            write_model(aside / name, config, weights)
         tensors = snapshot.tensors | {f"rank_{rank}": own for rank, own in enumerate(snapshot.ranks)}
         for name, content in tensors.items():
             save_file({k: t.contiguous() for k, t in content.items()}, aside / f"{name}.safetensors")
@@ -216,12 +221,6 @@ def _restore_own(state: dict[str, Tensor], networks: Mapping[str, nn.Module]) ->
 
 def _buffers(networks: Mapping[str, nn.Module]) -> list[tuple[str, Tensor]]:
     return [(f"{name}.{own}", t) for name, network in networks.items() for own, t in network.named_buffers()]
-
-
-def _copied(network: Segmenter) -> Segmenter:
-    copy = build_skeleton(network.config)
-    copy.load_state_dict({name: _copy(tensor) for name, tensor in network.state_dict().items()}, assign=True)
-    return copy
 
 
 def _copy(tensor: Tensor) -> Tensor:

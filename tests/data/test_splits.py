@@ -56,10 +56,15 @@ def test_all_images_may_be_labelled(tiny_source):
     assert unlabelled.features == labelled.features
 
 
+@pytest.fixture
+def few_shapes(monkeypatch, tiny_source):
+    monkeypatch.setattr("prevmatch.data.shapes.load_shapes", lambda: tiny_source)
+
+
 @pytest.mark.parametrize("settings", [{}, {"labelled": "100%"}, {"split": "1_1"}])
-def test_every_way_of_labelling_all_images_divides(settings):
+def test_every_way_of_labelling_all_images_divides(few_shapes, settings):
     data = load_training_data(DataConfig(dataset="shapes", **settings))
-    assert (len(data.labelled), len(data.unlabelled)) == (512, 0)
+    assert (len(data.labelled), len(data.unlabelled)) == (8, 0)
 
 
 def test_labelled_image_without_mask_is_named(tiny_source):
@@ -113,7 +118,7 @@ def test_draw_without_any_class_is_random():
     assert len(draw(np.zeros((5, 2), dtype=bool), 3, seed=0)) == 3
 
 
-def test_labelled_draws_by_split_seed_and_not_by_seed():
+def test_labelled_draws_by_split_seed_and_not_by_seed(few_shapes):
     draws = [
         load_training_data(TrainConfig(dataset="shapes", labelled="3", split_seed=split_seed, seed=seed))
         for split_seed, seed in ((0, 0), (0, 1), (1, 0))
@@ -121,10 +126,10 @@ def test_labelled_draws_by_split_seed_and_not_by_seed():
     ids = [data.labelled["id"] for data in draws]
     assert ids[0] == ids[1] != ids[2]
     assert len(set(ids[0])) == 3
-    assert draws[0].source.notes[-1].startswith("drew 3 of 512 masks, split_seed 0")
+    assert draws[0].source.notes[-1].startswith("drew 3 of 8 masks, split_seed 0")
 
 
-def test_classes_that_a_draw_leaves_out_are_named():
+def test_classes_that_a_draw_leaves_out_are_named(few_shapes):
     data = load_training_data(DataConfig(dataset="shapes", labelled="1"))
     shown = set(np.unique(read_mask(data.labelled[0], data.source)).tolist())
     note = data.source.notes[-1]

@@ -1,12 +1,11 @@
 """Folds in two gloo processes: each mask is counted once, as one process counts it with the same network."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import warm
 
 TRAIN = """
 import dataclasses, os, sys
@@ -43,11 +42,7 @@ def test_pooled_counts_of_two_processes_are_those_of_one(tmp_path):
     make_scenes(tmp_path / "data", masks=7)  # folds of 3, 2 and 2, so that the shares of a fold differ
     script = tmp_path / "script.py"
     script.write_text(TRAIN.format(tests=str(tests), folder=str(tmp_path)))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = warm.run(script, processes=2, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("finished") == 2
     run = tmp_path / "run"

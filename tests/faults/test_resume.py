@@ -139,13 +139,11 @@ def test_checkpoints_hold_no_pickle_and_are_limited(tmp_path):
 
 VIT = {"encoder": "test_vit", "crop_size": 48, "optimizer": "adamw"}
 GUIDANCE = {
-    "teacher": {"method": "unimatch_v2", "ema_decay": 0.9, "score": "ema", **VIT},
+    "teacher": {"method": "unimatch_v2", "ema_decay": 0.9, "score": "ema", "threshold_kind": "classwise", **VIT},
     "temporary": {"method": "dual_teacher", "previous_guidance": True},
-    "students": {"method": "co_training", "co_encoders": ("test_convnext", "test_resnet.dct")},
-    "outside": {"method": "semivl", "outside_weight": 1.0, "outside_threshold": 0.2},
-    "soup": {"method": "cps", "previous_guidance": True, "previous_ensemble": "weights"},
-    "classwise": {"method": "fixmatch", "threshold_kind": "classwise", "previous_guidance": True, **VIT,
-                  "freeze_encoder": True},
+    "students": {"method": "co_training", "co_encoders": ("test_convnext", "test_resnet.dct"),
+                 "previous_guidance": True, "previous_ensemble": "weights"},
+    "outside": {"method": "semivl", "outside_weight": 1.0, "outside_threshold": 0.2, "freeze_encoder": True},
 }  # fmt: skip
 LATE_ENOUGH = {"epochs": 3}
 """It is killed in the second epoch and goes on into the third, with two versions in the bank."""

@@ -61,7 +61,7 @@ def push(client, *words, **options):
 def test_run_is_pushed_after_training_and_pulled_elsewhere(hub, client, tmp_path):
     run = tmp_path / "run"
     words = ["--output_dir", run, "--push_to_hub", "--hub_model_id", "shapes-model", "--hub_private"]
-    done = client(*TINY, *words, fresh=True)
+    done = client(*TINY, *words)
     assert done.returncode == 0, done.stderr
     assert "uploaded to http://127.0.0.1" in done.stdout
     assert hub.repos["models", "tester/shapes-model"].private

@@ -263,7 +263,7 @@ def test_interrupted_save_leaves_the_earlier_model(model, saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = (saved / "model.safetensors").read_bytes()
-    monkeypatch.setattr("prevmatch.models.segmenter.save_file", full_disk)
+    monkeypatch.setattr("prevmatch.models.saved.save_file", full_disk)
     with pytest.raises(CheckpointError, match=r"cannot be written .*No space"):
         model.save_pretrained(saved)
     assert (saved / "model.safetensors").read_bytes() == before

@@ -29,9 +29,10 @@ def expected(model, images):
 
 @pytest.mark.parametrize(
     ("format", "encoder"),
-    [("torchscript", "mobilenetv2_035"), ("torch_export", "mobilenetv2_035"), ("onnx", "test_resnet"),
+    [("torchscript", "test_resnet"), ("torch_export", "test_efficientnet"), ("onnx", "test_resnet"),
      *(pytest.param(*case, marks=pytest.mark.variation)
-       for case in (("onnx", "mobilenetv2_035"), ("torchscript", "test_vit"), ("onnx", "test_vit"))),
+       for case in (("torchscript", "mobilenetv2_035"), ("torch_export", "mobilenetv2_035"),
+                    ("onnx", "mobilenetv2_035"), ("torchscript", "test_vit"), ("onnx", "test_vit"))),
      pytest.param("torch_export", "test_vit", marks=pytest.mark.soak)],
 )  # fmt: skip
 def test_exported_model_answers_like_the_model_at_any_size(tmp_path, format, encoder):
