@@ -24,8 +24,9 @@ from prevmatch.data.loader import (
     validation_images,
 )
 from prevmatch.data.sources import Source, TrainingData
+from prevmatch.data.survey import class_pixels
 from prevmatch.evaluate import class_iou
-from prevmatch.losses import cross_entropy, ohem_cross_entropy
+from prevmatch.losses import cross_entropy, inverse_log_weights, ohem_cross_entropy
 from prevmatch.methods import Method, SupervisedLoss, method_of, step
 from prevmatch.models.encoder import patch_size
 from prevmatch.run.faults import Outcome, Watch, check_weights, gradient_norm
@@ -63,6 +64,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
     method = method_of(config)
     require_unlabelled(method, data)
     students = build_students(config, method, data, accelerator)
+    supervised_loss = supervised_loss_of(config, class_weight_of(config, data, accelerator.device))
     loader, sampler, val_loader = build_loaders(config, data, method, accelerator)
     batches = config.epochs * len(loader)  # now: it gets shorter by what a resumed run skips
     total = config.epochs * math.ceil(len(loader) / config.gradient_accumulation_steps)
@@ -87,7 +89,7 @@ def train(config: TrainConfig, data: TrainingData | None = None) -> TrainResult:
                     watch.begin()
                     now = method.at(state.epoch)
                     views = views_of(batch, now, students[0], config)
-                    said = step(students, views, method=now, supervised_loss=supervised_loss_of(config))
+                    said = step(students, views, method=now, supervised_loss=supervised_loss)
                     accelerator.backward(said.losses["loss"])
                     outcome = update(students, said.losses, lr, watch, accelerator)
                 logbook.batch(state, lr, said.losses, batch["keys"], outcome)
@@ -144,11 +146,19 @@ def names_of(loader: DataLoader, sampler: TripleSampler) -> partial[str]:
     return partial(images_of, cast(TripleDataset, loader.dataset), sampler)
 
 
-def supervised_loss_of(config: OptimiserConfig) -> SupervisedLoss:
+def class_weight_of(config: OptimiserConfig, data: TrainingData, device: torch.device) -> Tensor | None:
+    """What each class weighs in the loss of the labelled images, float32 (C,); None where all weigh alike."""
+    if config.class_weights == "equal":
+        return None
+    return inverse_log_weights(torch.from_numpy(class_pixels(data.labelled, data.source))).to(device)
+
+
+def supervised_loss_of(config: OptimiserConfig, class_weight: Tensor | None = None) -> SupervisedLoss:
     """The loss of the labelled images: (logits, target) → scalar."""
     if config.supervised_loss == "ohem":
-        return partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
-    return cross_entropy
+        hard = partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
+        return partial(hard, class_weight=class_weight)
+    return partial(cross_entropy, class_weight=class_weight)
 
 
 def views_of(batch: dict, method: Method, student: Student, config: TrainConfig) -> Views:

@@ -7,13 +7,27 @@ from torch.nn.functional import cross_entropy as pixel_cross_entropy
 from prevmatch.config import IGNORE_INDEX, Weighting
 
 
-def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
-    """Mean cross-entropy over the pixels that are not ignored; 0 where every pixel is.
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, class_weight: Tensor | None = None, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored, each times its class's weight; 0 where every pixel is.
 
-    logits (B, C, H, W) float, target (B, H, W) int64.
+    logits (B, C, H, W) float, target (B, H, W) int64, class_weight (C,). The sum is divided by the number of pixels,
+    not by that of their weights, so that a batch of rare classes counts more than one without.
     """
-    loss = pixel_cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")
+    loss = pixel_cross_entropy(logits, target, class_weight, ignore_index=ignore_index, reduction="sum")
     return loss / (target != ignore_index).sum().clamp(min=1)
+
+
+def inverse_log_weights(pixels: Tensor) -> Tensor:
+    """Weights float32 (C,) of classes with so many pixels (C,), larger for rarer ones: 1 / ln(1.02 + share).
+
+    As in ENet (1606.02147, section 5.2), but such that the mean over all pixels is 1.
+    """
+    shares = pixels.double() / pixels.sum().clamp(min=1)
+    weights = 1 / (1.02 + shares).log()
+    average = (weights * shares).sum() if pixels.any() else weights.mean()
+    return (weights / average).float()
 
 
 def ohem_cross_entropy(

@@ -13,10 +13,13 @@ from conftest import divide
 from PIL import Image
 from safetensors.torch import load_file
 
+import prevmatch.loop
 from prevmatch import Segmenter, train
+from prevmatch.data.reading import read_mask
 from prevmatch.data.sources import table
 from prevmatch.errors import ConfigError, DataError, TrainingError
 from prevmatch.evaluate import evaluate
+from prevmatch.losses import inverse_log_weights
 from prevmatch.run.state import TrainState
 
 
@@ -459,6 +462,22 @@ def test_guides_can_be_asked_in_bf16_while_training_and_the_bank_are_in_fp32(tin
     losses = [[line["loss"] for line in lines(f.parents[1]) if "loss" in line] for f in folders]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
     assert used == [{torch.float32}, {torch.float32, torch.bfloat16}]  # scores are in fp32
+
+
+def test_weights_of_classes_follow_the_labelled_masks_alone(tiny_config, tiny_data, monkeypatch):
+    seen, real = [], prevmatch.loop.cross_entropy
+
+    def watched(logits, target, *, class_weight):
+        seen.append(class_weight)
+        return real(logits, target, class_weight=class_weight)
+
+    monkeypatch.setattr(prevmatch.loop, "cross_entropy", watched)
+    train(dataclasses.replace(tiny_config, epochs=1, class_weights="inverse_log", panel_every=0), tiny_data)
+    masks = [np.asarray(read_mask(row, tiny_data.source)) for row in tiny_data.labelled]
+    pixels = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=5)
+    assert len(pixels) == 5
+    for weight in seen:
+        torch.testing.assert_close(weight, inverse_log_weights(torch.from_numpy(pixels)))
 
 
 def test_bf16_trains_and_scores_in_fp32(tiny_config, tiny_data, monkeypatch):

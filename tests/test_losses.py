@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from prevmatch.losses import confidence_weighted, cross_entropy, ohem_cross_entropy
+from prevmatch.losses import confidence_weighted, cross_entropy, inverse_log_weights, ohem_cross_entropy
 
 
 @pytest.fixture
@@ -64,3 +66,22 @@ def test_unknown_mode_is_refused():
     ones = torch.ones(1, 2, 2)
     with pytest.raises(ValueError, match="pixelwise"):
         confidence_weighted(ones, ones, ones.bool(), threshold=0.5, mode="median")
+
+
+def test_rare_classes_weigh_more_and_the_pixels_one_on_average():
+    pixels = torch.tensor([900, 90, 10, 0])
+    weights = inverse_log_weights(pixels)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == sorted(weights.tolist())
+    torch.testing.assert_close(weights[1] / weights[0], torch.tensor(math.log(1.92) / math.log(1.11)))
+    torch.testing.assert_close((weights * pixels).sum() / pixels.sum(), torch.tensor(1.0))
+    assert inverse_log_weights(torch.zeros(3)).tolist() == [1, 1, 1]
+
+
+def test_weighted_cross_entropy_is_divided_by_the_number_of_pixels(batch):
+    logits, target = batch
+    weight = torch.arange(1.0, 1 + logits.shape[1])
+    each = torch.nn.functional.cross_entropy(logits, target, ignore_index=255, reduction="none")
+    valid = target != 255
+    expected = (each * weight[target.where(valid, 0)] * valid).sum() / valid.sum()
+    torch.testing.assert_close(cross_entropy(logits, target, class_weight=weight), expected)

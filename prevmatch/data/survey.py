@@ -65,6 +65,15 @@ def pixel_counts(rows: datasets.Dataset, source: Source) -> np.ndarray:
     return np.array(list(_through(rows, count)), dtype=np.int64).reshape(-1, source.num_classes + 1)
 
 
+def class_pixels(rows: datasets.Dataset, source: Source) -> np.ndarray:
+    """Pixels of each class in all of these masks, int64 (C,)."""
+    if source.pixels is not None:
+        counts = np.stack([source.pixels[name] for name in rows["id"]])
+    else:
+        counts = pixel_counts(rows, source)
+    return counts[:, :-1].sum(axis=0)
+
+
 def presence(rows: datasets.Dataset, source: Source) -> np.ndarray:
     """Whether each class occurs in each mask, bool (N, C); prepared data has it in a column, else masks are read."""
     if source.pixels is not None:
