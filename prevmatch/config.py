@@ -642,6 +642,7 @@ OWN_DATA = TrainConfig(
     method="mean_teacher",
     partner="reversed",
     threshold_kind="classwise",
+    class_weights="inverse_log",
     optimizer="adamw",
     lr=0,
     decoder_lr_multiplier=0,

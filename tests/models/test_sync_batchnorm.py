@@ -10,8 +10,8 @@ from prevmatch.models.frozen import Frozen
 from prevmatch.models.segmenter import Segmenter, enlarge
 
 FAMILIES = (
-    "test_resnet", "resnet50s", "xception65.published", "mobilenetv2_100", "tf_efficientnet_lite0", "convnext_atto",
-    "resnetv2_50", "repvgg_a0",
+    "test_resnet", "xception65.published", "mobilenetv2_100", "convnext_atto", "resnetv2_50", "repvgg_a0",
+    *(pytest.param(name, marks=pytest.mark.variation) for name in ("resnet50s", "tf_efficientnet_lite0")),
 )  # fmt: skip
 
 
