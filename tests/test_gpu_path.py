@@ -164,7 +164,8 @@ def test_views_and_step_of_every_method(cuda, name, encoder):
                 if not isinstance(guide, Previous):
                     guide.begin(TrainState(epoch=epoch))
             views = views_of(method.at(epoch), together[0].network, seed=epoch)
-            said = step(students, views, method=method.at(epoch), supervised_loss=cross_entropy)
+            loss = partial(cross_entropy, class_weight=torch.ones(CLASSES, device=CUDA))
+            said = step(students, views, method=method.at(epoch), supervised_loss=loss)
             on_the_device([*views, said.losses, said.labelled])
             assert "previous/mask_ratio" in said.losses
             for versions, logits in zip(together, said.labelled, strict=True):
