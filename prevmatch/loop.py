@@ -156,8 +156,12 @@ def class_weight_of(config: OptimiserConfig, data: TrainingData, device: torch.d
 def supervised_loss_of(config: OptimiserConfig, class_weight: Tensor | None = None) -> SupervisedLoss:
     """The loss of the labelled images: (logits, target) → scalar."""
     if config.supervised_loss == "ohem":
-        hard = partial(ohem_cross_entropy, threshold=config.ohem_threshold, min_kept=config.ohem_min_kept)
-        return partial(hard, class_weight=class_weight)
+        return partial(
+            ohem_cross_entropy,
+            threshold=config.ohem_threshold,
+            min_kept=config.ohem_min_kept,
+            class_weight=class_weight,
+        )
     return partial(cross_entropy, class_weight=class_weight)
 
 

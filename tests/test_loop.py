@@ -481,6 +481,7 @@ def test_weights_of_classes_follow_the_labelled_masks_alone(tiny_config, tiny_da
     masks = [np.asarray(read_mask(row, tiny_data.source)) for row in tiny_data.labelled]
     pixels = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=5)
     assert len(pixels) == 5
+    assert seen
     for weight in seen:
         torch.testing.assert_close(weight, inverse_log_weights(torch.from_numpy(pixels)))
 
