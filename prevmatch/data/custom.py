@@ -24,6 +24,9 @@ from prevmatch.data.survey import orientation, photo_bits
 from prevmatch.data.verify import Seen, alike, see
 from prevmatch.errors import ConfigError, DataError
 
+FEWEST_COUNTED = 6
+"""Values from which on masks with all of them up to some number seem to count objects."""
+
 
 def load_custom(config: DataConfig, *, known: tuple[str, ...] = ()) -> Source:
     """Find the images and masks that the settings name, learn what the masks mean, and hold validation images out.
@@ -78,7 +81,9 @@ def _made_ready(found: Found, config: DataConfig, known: tuple[str, ...]) -> Sou
             f"WARNING: {len(several)} photos have several pages or frames, of which the first one counts: "
             f"{first_five(several)}"
         )
-    doubts += _nearly_equal(source.class_names)
+    doubts += _masks_among_photos(pool, looks) + _nearly_equal(source.class_names)
+    if not found.class_names:
+        doubts += _counted_objects(counts[:, :-1] > 0)
     pixels = dict(zip(every["id"], counts, strict=True))
     there = np.any([pixels[name][:-1] for name in val["id"]], axis=0)
     if there.sum() == 1:
@@ -183,6 +188,32 @@ def _identical(train: datasets.Dataset, val: datasets.Dataset) -> list[str]:
     if not pairs:
         return []
     return [f"WARNING: {len(pairs)} validation images are training images too, so scores flatter: {first_five(pairs)}"]
+
+
+def _masks_among_photos(pool: datasets.Dataset, looks: dict[str, Seen]) -> list[str]:
+    """A warning if unlabelled photos look like masks and no labelled one does."""
+    flat: tuple[list[str], list[str]] = ([], [])
+    for name, labelled in zip(pool["id"], has_mask(pool), strict=True):
+        if name in looks and looks[name].flat:
+            flat[labelled].append(name)
+    if not flat[0] or flat[1]:
+        return []
+    return [
+        f"WARNING: {len(flat[0])} unlabelled photos look like masks, few values in large areas; if so, move them "
+        f"elsewhere: {first_five(flat[0])}"
+    ]
+
+
+def _counted_objects(presence: np.ndarray) -> list[str]:
+    """A warning if each mask has all values up to some number, by its presence bool (N, C): it may count objects."""
+    highest = presence.shape[1] - np.argmax(presence[:, ::-1], axis=1)  # columns up to the last one that is there
+    whole = presence[:, 1:].sum(axis=1) == highest - 1
+    if presence.shape[1] < FEWEST_COUNTED or len(set(highest.tolist())) < FEWEST_COUNTED - 2 or not whole.all():
+        return []
+    return [
+        f"WARNING: each mask has all values from 1 to some number, up to {presence.shape[1] - 1}, as if it counted "
+        "objects, and each number is read as a class; if all are of one class: --mask_threshold 1"
+    ]
 
 
 def _nearly_equal(names: Iterable[str]) -> list[str]:

@@ -11,7 +11,19 @@ from huggingface_hub import cached_assets_path
 from prevmatch.data.found import Found
 from prevmatch.data.part_lists import follow
 from prevmatch.data.parts import role_of
-from prevmatch.data.readers import beside, coco, cvat, folders, label_studio, labelme, listed, mvtec, patterned, yolo
+from prevmatch.data.readers import (
+    beside,
+    by_content,
+    coco,
+    cvat,
+    folders,
+    label_studio,
+    labelme,
+    listed,
+    mvtec,
+    patterned,
+    yolo,
+)
 from prevmatch.data.readers.folders import IMAGES, MASKS, classes_beside
 from prevmatch.data.texts import columns_titled, read_json
 from prevmatch.data.walking import IMAGE_SUFFIXES, is_no_data, walk
@@ -65,12 +77,12 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             above.append(inside)
             inside = wrapped
             continue
-        for read in READERS:
-            if found := read(inside):
-                found.notes[:0] = [f"read from {inside}"] if inside != folder else []
-                found.notes += [] if read is listed.read else listed.passed_over(inside)
-                return follow(inside, _named_above(found, above), *above)
-        below = [path for path in _folders(inside) if walk(path).files]
+        found, read = next(((found, read) for read in READERS if (found := read(inside))), (None, None))
+        below = [] if found else [path for path in _folders(inside) if walk(path).files]
+        if found := found or (by_content.read(inside) if len(below) > 1 else None):
+            found.notes[:0] = [f"read from {inside}"] if inside != folder else []
+            found.notes += [] if read is listed.read else listed.passed_over(inside)
+            return follow(inside, _named_above(found, above), *above)
         if len(below) != 1:
             break
         above.append(inside)

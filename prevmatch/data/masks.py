@@ -17,6 +17,8 @@ SUBFILE, REDUCED_OR_MASK = 254, 5
 """The TIFF tag that says what a page is, and the bits that say: a smaller copy, or where the first one counts."""
 GDAL_NODATA = 42113
 """The tag in which a GeoTIFF names the value that means nothing."""
+ROWS, EQUAL, FEW = 256, 0.85, 64
+"""Rows that are looked at, the share of pixels that equal the next one, and the values, of what looks like a mask."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ def stored_mask(row: dict, *, blurred: bool = False) -> Stored:
     if blurred and mode in ("YCbCr", "CMYK"):
         return Stored(np.asarray(mask.convert("RGB")))
     raise DataError(f"{name} is a picture of mode {mode}, which no mask has; {SAVE}")
+
+
+def is_flat(pixels: np.ndarray) -> bool:
+    """Whether a picture, uint8 (H, W) or (H, W, 3), looks like a mask: few values, and most neighbours are equal."""
+    rows = pixels[:: max(1, len(pixels) // ROWS)]
+    values = rgb_codes(rows) if rows.ndim == 3 else rows
+    equal = (values[:, 1:] == values[:, :-1]).sum()
+    return bool(equal > EQUAL * values.size) and len(np.unique(values)) <= FEW
 
 
 SAVE = "save masks as 8-bit PNG, one class id per pixel"

@@ -13,11 +13,14 @@ from prevmatch.errors import DataError
 
 Rule = Callable[[str], str]
 
-PHOTOS = r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo|sat|training|test))$|_(?-i:L)$"
+PHOTOS = (
+    r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo|sat|training|test))$|_(?-i:L)$|"
+    r"(^|(?<=/))(image|img|photo|picture|rgb|input|original)$"
+)
 """What they add to the name of a photo, or leave of that of its mask."""
 ADDED = (
-    r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|seg|segmentation|semantic|gt|ground[_-]?truth|annotation|"
-    r"annotated|manual\d?))+$"
+    r"([_\-. ]*(masks?|labels?|labelids|labeltrainids|train_ids?|seg|segmentation|semantic|gt|ground[_-]?truth|"
+    r"annotation|annotated|anno|manual\d?))+$"
 )
 SUFFIX = r"\.(jpe?g|png|tiff?|bmp|webp)$"
 """What tools add to the name of an image to name its mask."""
@@ -65,6 +68,22 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
             how = f"{len(more)} masks" if before else "masks"
             found.notes.append(f"{how} are named like {found.mask_of[more[0]]!r} for the image {more[0]!r}")
     return found
+
+
+def pair_files(
+    images: Mapping[str, Path], masks: Mapping[str, Path], *, where: str
+) -> tuple[dict[str, Path], dict[str, str], list[str]]:
+    """The images that are no pictures made of photos, the names of their masks, and what to tell.
+
+    Raises what `pair` raises, and DataError for a photo with a second mask, in whichever folder that is.
+    """
+    pairs = pair(images, masks, where=where)
+    refuse_second_masks([*images, *pairs.orphans], pairs.mask_of)
+    made = made_of(images, pairs.mask_of)
+    notes = pairs.notes + made_note(made)
+    if pairs.orphans:
+        notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
+    return {name: path for name, path in images.items() if name not in made}, pairs.mask_of, notes
 
 
 def refuse_second_masks(names: Iterable[str], mask_of: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from prevmatch.data.cells import open_cell
 from prevmatch.data.images import as_rgb
+from prevmatch.data.masks import is_flat
 from prevmatch.errors import DataError
 from prevmatch.progress import progress
 from prevmatch.writing import write_text
@@ -24,7 +25,7 @@ from prevmatch.writing import write_text
 SIDE = 16
 ALIKE = 26
 """Of the 256 bits of a hash so many may differ between copies of a photo: other compression, size, brightness."""
-VERSION = 2
+VERSION = 3
 """Of what the cache holds."""
 FEWEST_EDGES = 32
 """A picture with fewer bits set is too smooth to tell copies by."""
@@ -40,6 +41,8 @@ class Seen:
     """Which of two neighbours is lighter, in a picture of 17×16, as 64 hexadecimal digits."""
     pages: int = 1
     """How many a TIFF has, or frames a GIF; the first one is read."""
+    flat: bool = False
+    """Whether it looks like a mask."""
 
 
 def see(rows: datasets.Dataset) -> list[Seen]:
@@ -77,11 +80,12 @@ def _bits(digits: str) -> np.ndarray:
 def _see(row: dict) -> Seen:
     try:
         image = open_cell(row, "image", small=4 * SIDE)
-        pixels = np.asarray(as_rgb(image).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)).astype(int)
+        colours = as_rgb(image)
+        pixels = np.asarray(colours.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)).astype(int)
     except DataError as error:
         return Seen(str(error), "")
     lighter = pixels[:, 1:] > pixels[:, :-1] + 2
-    return Seen("", np.packbits(lighter).tobytes().hex(), _pages(image))
+    return Seen("", np.packbits(lighter).tobytes().hex(), _pages(image), is_flat(np.asarray(colours)))
 
 
 def _pages(image: Image.Image) -> int:
@@ -93,8 +97,8 @@ def _pages(image: Image.Image) -> int:
 def _remembered(entry: object) -> Seen | None:
     """What a cache says of a photo, if that can be."""
     match entry:
-        case [str(bits), int(pages)] if re.fullmatch(f"[0-9a-f]{{{SIDE * SIDE // 4}}}", bits):
-            return Seen("", bits, pages)
+        case [str(bits), int(pages), bool(flat)] if re.fullmatch(f"[0-9a-f]{{{SIDE * SIDE // 4}}}", bits):
+            return Seen("", bits, pages, flat)
     return None
 
 
@@ -125,7 +129,7 @@ class _Cache:
             key = f"{Path(cell['path']).absolute()} {stat.st_size} {stat.st_mtime_ns}"
             seen = _remembered(self.known.get(key)) or look(row)
             if not seen.problem:  # which may go away though the file stays: a limit, an extra that was missing
-                self.now[key] = [seen.hash, seen.pages]
+                self.now[key] = [seen.hash, seen.pages, seen.flat]
             return seen
 
         return known_or_seen

@@ -277,3 +277,45 @@ def test_classes_that_differ_in_their_spelling_alone_are_warned_of(tmp_path):
     (tmp_path / "classes.txt").write_text("sky\nCar\ncar\n")
     assert any("'Car' and 'car' differ in their spelling" in note for note in load(tmp_path).source.notes)
     assert load(tmp_path, merge_classes=("Car,car=Car",)).source.class_names == ("sky", "Car")
+
+
+def warned(folder, words):
+    return [note for note in load(folder).source.notes if note.startswith("WARNING") and words in note]
+
+
+def test_masks_among_the_unlabelled_photos_are_warned_of(tmp_path):
+    make(tmp_path)
+    for name in ("x", "y"):
+        mask(tmp_path / f"images/{name}.png", halves(SIZE, 0, 255), palette=False)
+    (note,) = warned(tmp_path, "2 unlabelled photos look like masks")
+    assert note.endswith("'x', 'y'")
+
+
+def test_drawings_that_are_labelled_too_are_no_masks_among_photos(tmp_path):
+    for i in range(6):
+        mask(tmp_path / f"images/d{i}.png", halves(SIZE, 10 * i, 200), palette=False)
+        if i < 4:
+            mask(tmp_path / f"masks/d{i}.png", halves(SIZE, 0, 1), palette=False)
+    assert not warned(tmp_path, "look like masks")
+
+
+def numbered(folder, highest):
+    make(folder, photos=6, masks=0)
+    for i, top in enumerate(highest):
+        mask(folder / f"masks/a{i}.png", np.tile(np.arange(40) * (top + 1) // 40, (30, 1)), palette=False)
+    return folder
+
+
+@pytest.mark.parametrize("highest", [(3, 5, 7, 4), (1, 2, 5, 6)])
+def test_masks_that_count_objects_are_warned_of(tmp_path, highest):
+    assert warned(numbered(tmp_path, highest), f"from 1 to some number, up to {max(highest)}")
+
+
+@pytest.mark.parametrize("highest", [(3, 3, 3, 3), (6, 6, 5, 6), (1, 2, 3, 4)])
+def test_masks_of_a_few_classes_count_no_objects(tmp_path, highest):
+    assert not warned(numbered(tmp_path, highest), "from 1 to some number")
+
+
+def test_masks_of_named_classes_count_no_objects(tmp_path):
+    (tmp_path / "classes.txt").write_text("".join(f"class {i}\n" for i in range(8)))
+    assert not warned(numbered(tmp_path, (3, 5, 7, 4)), "from 1 to some number")

@@ -215,7 +215,7 @@ SAID = {
     "some masks as arrays": (lambda d: arrays(d, 2), r"masks has 2 masks as arrays, p2\.npy for one"),
     "several zips": (two_zips, "has 2 zip files; unpack them"),
     "no masks": (lambda d: made(d, masks=None), "6 images but lacks masks/"),
-    "other names": (lambda d: made(d, "x/p{}.jpg", "y/p{}.png"), "lacks images/ and masks/.*--mask_path"),
+    "other names": (lambda d: made(d, "x/p{}.jpg", "y/q{}.png"), "lacks images/ and masks/.*--mask_path"),
     "JPEG masks": (lambda d: made(d, masks="masks/p{}.jpg"), "save masks as PNG"),
 }  # fmt: skip
 

@@ -25,6 +25,24 @@ def drive(folder):
     return folder
 
 
+def field_of_view(folder):
+    exports.plain(folder, "images", "manual1")
+    exports.masks(folder / "mask", truth=np.ones_like(exports.TRUTH), pattern="p{}_mask.png")
+    return folder
+
+
+def a_folder_for_each(folder):
+    exports.plain(folder)
+    for i in range(exports.PHOTOS):
+        for kind in ("images", "masks"):
+            for path in folder.glob(f"{kind}/p{i}.*"):
+                (folder / f"case {i}").mkdir(exist_ok=True)
+                path.rename(folder / f"case {i}" / f"{kind[:-1]}{path.suffix}")
+    for kind in ("images", "masks"):
+        (folder / kind).rmdir()
+    return folder
+
+
 def with_pictures_of_photos(folder):
     exports.plain(folder, ".", ".", "p{}_mask.png")
     for i in range(4):
@@ -97,6 +115,10 @@ READ = {
     "masks beside their photos": (lambda f: exports.plain(f, ".", ".", "p{}_mask.png"), {}),
     "PNG masks beside JPEG photos": (lambda f: exports.plain(f, ".", "."), {}),
     "masks flat, images nested": (lambda f: exports.plain(f, "images/site 1", "masks"), {}),
+    "a folder for each photo": (a_folder_for_each, {}),
+    "x.jpg and x_anno.png": (lambda f: exports.plain(f, ".", ".", "p{}_anno.png"), {}),
+    "x.jpg and x_train_id.png": (lambda f: exports.plain(f, "images", "labels", "p{}_train_id.png"), {}),
+    "manual1/ before mask/": (field_of_view, {}),
     "one extra level": (lambda f: exports.plain(f / "extra" / "level").parents[1], {}),
     "a zip": (exports.zipped, {}),
     "train/images": (exports.parts, {"val": 2}),

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
-from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import ADDED, made_note, made_of, pair, refuse_second_masks
+from prevmatch.data.pairing import ADDED, pair_files
 from prevmatch.data.pairing import PHOTOS as PHOTO_ADDED
 from prevmatch.data.readers.folders import classes_beside
 from prevmatch.data.sources import file_cell
@@ -31,21 +30,16 @@ def read(folder: Path) -> Found | None:
     if len(images) + len(is_mask) < len(walked.files):
         raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
     masks = {keys[path]: path for path in walked.files if path in is_mask}
-    pairs = pair(images, masks, where=str(folder))
-    refuse_second_masks(images, pairs.mask_of)
-    made = made_of(images, pairs.mask_of)
-    images = {name: path for name, path in images.items() if name not in made}
-    notes = walked.notes() + pairs.notes + made_note(made)
-    if pairs.orphans:
-        notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
+    images, mask_of, notes = pair_files(images, masks, where=str(folder))
     return Found(
-        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()}),
-        notes=notes,
+        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in mask_of.items()}),
+        notes=walked.notes() + notes,
         **classes_beside(folder, "masks beside their photos"),
     )
 
 
 def _photo_of(mask: Path) -> str | None:
     """The name of the photo that a file is named as the mask of."""
-    bare = re.sub(ADDED, "", mask.stem, flags=re.IGNORECASE)
-    return mask.with_name(bare).as_posix() if bare not in ("", mask.stem) else None
+    name = mask.with_suffix("").as_posix()
+    bare = re.sub(ADDED, "", name, flags=re.IGNORECASE)
+    return bare if bare != name else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import made_note, made_of, pair, refuse_second_masks
+from prevmatch.data.pairing import pair_files
 from prevmatch.data.parts import part_in, role_of
 from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import find_class_list, read_classes
@@ -19,7 +19,7 @@ IMAGES = (
     "images", "jpegimages", "image", "imgs", "img", "photos", "pictures", "rgb", "originals", "leftimg8bit", "image_2",
     "input", "inputs", "img_dir", "image_dir", "images_dir",
 )  # fmt: skip
-SURE_MASKS = ("segmentationclasspng", "segmentationclass", "1st_manual", "masks", "mask")
+SURE_MASKS = ("segmentationclasspng", "segmentationclass", "1st_manual", "manual1", "masks", "mask")
 MASKS = (
     *SURE_MASKS, "annotations", "labels", "label", "gtfine", "semantic", "segmentations", "segmentation", "segs",
     "seg", "groundtruth", "ground_truth", "ground-truth", "gt", "gts", "targets", "ann_dir", "mask_dir", "masks_dir",
@@ -62,26 +62,20 @@ def read(folder: Path) -> Found | None:
     for kind, files, root in (("images", images, roots[0][1]), ("masks", masks, roots[0][2])):
         if not files:
             raise DataError(f"{root} holds no images; put the {kind} there{'; '.join(['', *notes])}")
-    pairs = pair(images, masks, where=str(folder))
-    if not pairs.mask_of:
+    images, mask_of, told = pair_files(images, masks, where=str(folder))
+    if not mask_of:
         _refuse_a_mask_per_class(roots[0][2], list(images), list(masks))
         raise DataError(
-            f"no mask in {roots[0][2]} bears the name of an image: {masks[pairs.orphans[0]].name} for one, while "
+            f"no mask in {roots[0][2]} bears the name of an image: {next(iter(masks.values())).name} for one, while "
             f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
         )
-    refuse_second_masks(pairs.orphans, pairs.mask_of)
-    made = made_of(images, pairs.mask_of)
-    images = {name: path for name, path in images.items() if name not in made}
-    notes += pairs.notes + made_note(made)
-    if pairs.orphans:
-        notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
-    notes += _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
-    notes += _by_sub_folder(images, pairs.mask_of)
+    notes += told + _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
+    notes += _by_sub_folder(images, mask_of)
     return Found(
         parts=in_parts(
             images,
-            {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()},
-            lambda name: part_in(name) or part_in(pairs.mask_of.get(name, "")),
+            {name: file_cell(masks[mask]) for name, mask in mask_of.items()},
+            lambda name: part_in(name) or part_in(mask_of.get(name, "")),
         ),
         notes=notes,
         **classes_beside(folder, f"{roots[0][1].name}/ and {roots[0][2].name}/", *(root for *_, root in roots)),

@@ -1,0 +1,160 @@
+"""Photos and masks in folders of any names whose files correspond; which are masks is told by what is in them."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os.path import commonpath
+from pathlib import Path
+
+from prevmatch.data.found import Found, in_parts
+from prevmatch.data.lists import first_five
+from prevmatch.data.masks import is_flat, stored_mask
+from prevmatch.data.pairing import pair_files, unpadded
+from prevmatch.data.parts import ROLES
+from prevmatch.data.readers.folders import UNLABELLED, classes_beside
+from prevmatch.data.sources import file_cell
+from prevmatch.data.walking import walk
+from prevmatch.errors import DataError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder and the images in it."""
+
+    path: Path
+    shown: str
+    """Its path below the folder of the data."""
+    files: tuple[Path, ...]
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """What the names of photos and of their masks have in common."""
+        return frozenset(unpadded(path.stem).casefold() for path in self.files)
+
+    @cached_property
+    def kind(self) -> str:
+        """`photos`, `grey masks` or `coloured masks`, where three of its files are of one kind."""
+        kinds = {_kind(self.files[i]) for i in {0, len(self.files) // 2, len(self.files) - 1}}
+        return kinds.pop() if len(kinds) == 1 else ""
+
+    @property
+    def part(self) -> str:
+        """The word for a part in its path; "" if there is none, or words for several parts."""
+        said = [word for word in re.split(r"[\W\d_]+", self.shown) if word.lower() in ROLES]
+        return said[0] if len({ROLES[word.lower()] for word in said}) == 1 else ""
+
+    @property
+    def form(self) -> str:
+        """Its name without words for parts, which is that of folders of the same kind in other parts."""
+        return " ".join(word for word in re.split(r"[\W\d_]+", self.path.name.lower()) if word not in ROLES)
+
+    def named(self, beside: "Place | None" = None) -> dict[str, Path]:
+        """Its files by their paths without suffix, as if they were in another folder."""
+        return {f"{(beside or self).shown}/{path.stem}": path for path in self.files}
+
+
+def read(folder: Path) -> Found | None:
+    """Pair each folder of masks below `folder` with the nearest folder of photos that has their names.
+
+    Where photos have masks as ids and in colours, the ids count. Folders called like those of photos with masks (in a
+    part without any), or unlabelled, have unlabelled photos. Raises DataError where several folders could be meant.
+    """
+    walked = walk(folder)
+    places = _places(folder, walked.files)
+    masks_of = defaultdict(list)
+    for masks, fitting in _corresponding(places):
+        if masks.kind.endswith("masks") and (photos := _nearest(masks, fitting)):
+            masks_of[photos].append(masks)
+    pairs = {photos: _one(photos, masks) for photos, masks in masks_of.items()}
+    if not pairs:
+        return None
+    if len({(photos.form, masks.form, photos.part != "") for photos, masks in pairs.items()}) > 1:
+        raise DataError(
+            f"{folder} has photos with masks in {_listed(pairs)}, as of several data sets; name one folder"
+        )
+    forms, used = {photos.form for photos in pairs}, {*pairs, *pairs.values()}
+    bare = [
+        place for place in places
+        if place not in used
+        and (UNLABELLED.fullmatch(place.path.name) or (place.form in forms and place.kind == "photos"))
+    ]  # fmt: skip
+    images = {name: path for place in (*pairs, *bare) for name, path in place.named().items()}
+    files = {name: path for photos, masks in pairs.items() for name, path in masks.named(photos).items()}
+    images, mask_of, notes = pair_files(images, files, where=str(folder))
+    parts = {place.shown: place.part for place in (*pairs, *bare)}
+    notes.insert(0, f"taken for masks by what is in them, few values in large areas: {_listed(pairs.values())}")
+    first = min(pairs, key=lambda photos: ROLES.get(photos.part.lower()) != "train")
+    for place in (place for place in places if place not in used and place not in bare):
+        notes.append(
+            f"{place.shown}/ has {len(place.files)} images that are not used; photos to learn from belong into "
+            f"{first.shown}/ or unlabelled/"
+        )
+    return Found(
+        parts=in_parts(
+            images,
+            {name: file_cell(files[mask]) for name, mask in mask_of.items()},
+            lambda name: parts[name.rpartition("/")[0]],
+        ),
+        notes=walked.notes() + notes,
+        **classes_beside(
+            folder, f"{first.path.name}/ and {pairs[first].path.name}/", *(of.path for of in pairs.values())
+        ),
+    )
+
+
+def _places(folder: Path, files: Iterable[Path]) -> list[Place]:
+    inside = defaultdict(list)
+    for path in files:
+        inside[path.parent].append(path)
+    return [Place(path, path.relative_to(folder).as_posix(), tuple(files)) for path, files in inside.items()]
+
+
+def _corresponding(places: Sequence[Place]) -> Iterator[tuple[Place, list[Place]]]:
+    """Each place with the others that have half of its names, where there are any."""
+    having = defaultdict(list)
+    for place in places:
+        for key in place.keys:
+            having[key].append(place)
+    for place in places:
+        shared = Counter(other for key in place.keys for other in having[key] if other is not place)
+        if fitting := [other for other, count in shared.items() if 2 * count >= len(place.keys)]:
+            yield place, fitting
+
+
+def _nearest(masks: Place, fitting: Iterable[Place]) -> Place | None:
+    """The folder of photos, of the same part if it says one, that shares most of the path."""
+    photos = [place for place in fitting if place.kind == "photos" and place.part == (masks.part or place.part)]
+    depth = {place: len(Path(commonpath((place.path, masks.path))).parts) for place in photos}
+    nearest = [place for place in photos if depth[place] == max(depth.values())]
+    if len(nearest) > 1:
+        raise DataError(
+            f"{masks.path} could have the masks of {_listed(nearest)}; name one folder, or use --mask_path"
+        )
+    return nearest[0] if nearest else None
+
+
+def _one(photos: Place, masks: Sequence[Place]) -> Place:
+    """The folder of masks that counts."""
+    ids = [place for place in masks if place.kind == "grey masks"] or masks
+    if len(ids) > 1:
+        raise DataError(f"{photos.path} has masks in {_listed(ids)}; leave one of them in the folder")
+    return ids[0]
+
+
+def _listed(places: Iterable[Place]) -> str:
+    return first_five([f"{place.shown}/" for place in places])
+
+
+def _kind(path: Path) -> str:
+    """What a file looks like; "" if it cannot be read."""
+    try:
+        stored = stored_mask({"id": path.stem, "mask": file_cell(path)}, blurred=True)
+    except DataError:
+        return ""
+    numbers = stored.numbers()
+    if numbers is None:
+        return "coloured masks" if is_flat(stored.values) else "photos"
+    two_valued = ((numbers < 16) | (numbers >= 240)).mean() > 0.9  # as a mask that was saved as JPEG
+    return "grey masks" if two_valued or is_flat(numbers) else "photos"
