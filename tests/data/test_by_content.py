@@ -95,6 +95,11 @@ def two_data_sets(folder):
     exports.plain(folder / "two", "pictures", "labelled by me")
 
 
+def one_name_twice(folder):
+    exports.plain(folder, "shots", "truth")
+    exports.photos(folder / "shots", 1, suffix="bmp")
+
+
 def blurred(folder):
     exports.photos(folder / "shots")
     (folder / "truth").mkdir()
@@ -106,6 +111,7 @@ REFUSED = {
     "masks by two raters": (two_raters, r"shots has masks in 'first/', 'second/'; leave one of them"),
     "photos in two sizes": (two_sizes, r"truth could have the masks of 'large/', 'small/'; name one folder"),
     "two data sets": (two_data_sets, r"'one/shots/', 'two/pictures/', as of several data sets; name one folder"),
+    "one name twice": (one_name_twice, "shots has files that share a name up to the suffix"),
     "JPEG masks": (blurred, r"truth/p0\.jpg .*--mask_threshold 128"),
     "photos alone": (lambda f: [exports.photos(f / name) for name in "xy"], r"has 12 images but lacks images/"),
 }  # fmt: skip

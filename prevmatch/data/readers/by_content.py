@@ -19,7 +19,7 @@ from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A folder and the images in it."""
 
@@ -80,6 +80,9 @@ def read(folder: Path) -> Found | None:
         if place not in used
         and (UNLABELLED.fullmatch(place.path.name) or (place.form in forms and place.kind == "photos"))
     ]  # fmt: skip
+    for place in (*used, *bare):
+        if len(place.named()) < len(place.files):
+            raise DataError(f"{place.path} has files that share a name up to the suffix; keep one of each")
     images = {name: path for place in (*pairs, *bare) for name, path in place.named().items()}
     files = {name: path for photos, masks in pairs.items() for name, path in masks.named(photos).items()}
     images, mask_of, notes = pair_files(images, files, where=str(folder))
@@ -148,11 +151,11 @@ def _listed(places: Iterable[Place]) -> str:
 
 
 def _kind(path: Path) -> str:
-    """What a file looks like; "" if it cannot be read."""
+    """What a file looks like; what cannot be a mask counts as a photo."""
     try:
         stored = stored_mask({"id": path.stem, "mask": file_cell(path)}, blurred=True)
     except DataError:
-        return ""
+        return "photos"
     numbers = stored.numbers()
     if numbers is None:
         return "coloured masks" if is_flat(stored.values) else "photos"
