@@ -25,6 +25,18 @@ def of_sites(folder):
     return folder
 
 
+def by_kinds(folder):
+    for kind in ("red bird", "blue bird"):
+        exports.plain(folder, f"shots/{kind}", f"outlines/{kind}")
+    return folder
+
+
+def of_normal_and_of_others(folder):
+    exports.plain(folder, "Data/Shots/Odd", "Data/Truth/Odd")
+    exports.photos(folder / "Data/Shots/Normal", exports.PHOTOS)
+    return folder
+
+
 def with_colours_beside(folder):
     exports.plain(folder, "deep/pictures", "deep/classes")
     exports.masks(folder / "shown", truth=exports.COLOURS[exports.TRUTH])
@@ -38,6 +50,9 @@ READ = {
     "train/Input/ and train/Output/": (lambda f: in_parts(f, "{}/Input", "{}/Output"), 2, 2),
     "parts in long names": (lambda f: in_parts(f, "7_{}_Input", "{}_Truth", ("Training", "Validation")), 2, 2),
     "sites": (of_sites, 6, 2),
+    "folders of kinds in both": (by_kinds, 6, 2),
+    "photos of the same names in another folder": (of_normal_and_of_others, 3, 1),
+    "train_val/ and test/": (lambda f: in_parts(f, "{}/images", "{}/masks", ("train_val", "test")), 1, 1),
     "ids and colours": (with_colours_beside, 3, 1),
 }  # fmt: skip
 
@@ -48,12 +63,22 @@ def test_masks_are_told_from_photos_and_read_to_the_right_pixels(tmp_path, name)
     data = load(make(tmp_path / "data"))
     assert (len(data.labelled), len(data.val)) == (labelled, val)
     assert len(data.unlabelled) >= 1
-    assert any("taken for masks by what is in them" in note for note in data.source.notes)
     for rows in (data.labelled, data.val):
         for row in rows:
             image, mask = read_pair(row, data.source)
             assert image.size == exports.SIZE
             assert np.array_equal(np.asarray(mask), exports.TRUTH)
+
+
+def test_it_is_said_which_folders_were_taken_for_masks(tmp_path):
+    notes = load(in_parts(tmp_path, "{}_img", "{}_lab")).source.notes
+    assert "layout: train_img/ and train_lab/" in notes
+    assert any("taken for masks by what is in them" in note and "'train_lab/', 'val_lab/'" in note for note in notes)
+
+
+def test_photos_beside_those_with_masks_are_unlabelled(tmp_path):
+    ids = load(of_normal_and_of_others(tmp_path)).unlabelled["id"]
+    assert sum(name.startswith("Shots/Normal/") for name in ids) == exports.PHOTOS
 
 
 def test_a_mask_is_that_of_the_photo_of_its_own_site(tmp_path):

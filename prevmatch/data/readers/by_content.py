@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os.path import commonpath
+from itertools import takewhile
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
@@ -45,10 +45,13 @@ class Place:
         said = [word for word in re.split(r"[\W\d_]+", self.shown) if word.lower() in ROLES]
         return said[0] if len({ROLES[word.lower()] for word in said}) == 1 else ""
 
-    @property
-    def form(self) -> str:
-        """Its name without words for parts, which is that of folders of the same kind in other parts."""
-        return " ".join(word for word in re.split(r"[\W\d_]+", self.path.name.lower()) if word not in ROLES)
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names in its path without words for parts and numbers, which other parts of the same kind share."""
+        return tuple(
+            " ".join(word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in ROLES)
+            for name in self.shown.split("/")
+        )
 
     def named(self, beside: "Place | None" = None) -> dict[str, Path]:
         """Its files by their paths without suffix, as if they were in another folder."""
@@ -70,15 +73,16 @@ def read(folder: Path) -> Found | None:
     pairs = {photos: _one(photos, masks) for photos, masks in masks_of.items()}
     if not pairs:
         return None
-    if len({(photos.form, masks.form, photos.part != "") for photos, masks in pairs.items()}) > 1:
+    kinds = {_apart(photos, masks) for photos, masks in pairs.items()}
+    if len(kinds) > 1 or len({photos.part != "" for photos in pairs}) > 1:
         raise DataError(
             f"{folder} has photos with masks in {_listed(pairs)}, as of several data sets; name one folder"
         )
-    forms, used = {photos.form for photos in pairs}, {*pairs, *pairs.values()}
+    used, (of_photos, _) = {*pairs, *pairs.values()}, kinds.pop()
     bare = [
         place for place in places
         if place not in used
-        and (UNLABELLED.fullmatch(place.path.name) or (place.form in forms and place.kind == "photos"))
+        and (UNLABELLED.fullmatch(place.path.name) or (_within(of_photos, place.names) and place.kind == "photos"))
     ]  # fmt: skip
     for place in (*used, *bare):
         if len(place.named()) < len(place.files):
@@ -101,9 +105,7 @@ def read(folder: Path) -> Found | None:
             lambda name: parts[name.rpartition("/")[0]],
         ),
         notes=walked.notes() + notes,
-        **classes_beside(
-            folder, f"{first.path.name}/ and {pairs[first].path.name}/", *(of.path for of in pairs.values())
-        ),
+        **classes_beside(folder, f"{first.shown}/ and {pairs[first].shown}/", *(of.path for of in pairs.values())),
     )
 
 
@@ -127,15 +129,36 @@ def _corresponding(places: Sequence[Place]) -> Iterator[tuple[Place, list[Place]
 
 
 def _nearest(masks: Place, fitting: Iterable[Place]) -> Place | None:
-    """The folder of photos, of the same part if it says one, that shares most of the path."""
+    """The folder of photos, of the same part if it says one, whose path is the most like that of the masks."""
     photos = [place for place in fitting if place.kind == "photos" and place.part == (masks.part or place.part)]
-    depth = {place: len(Path(commonpath((place.path, masks.path))).parts) for place in photos}
-    nearest = [place for place in photos if depth[place] == max(depth.values())]
+    likeness = {place: sum(_shared(place.path.parts, masks.path.parts)) for place in photos}
+    nearest = [place for place in photos if likeness[place] == max(likeness.values())]
     if len(nearest) > 1:
         raise DataError(
             f"{masks.path} could have the masks of {_listed(nearest)}; name one folder, or use --mask_path"
         )
     return nearest[0] if nearest else None
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+    """With how many names two paths begin alike, and with how many the rests of them end alike."""
+    begin = _alike(one, other)
+    return begin, _alike(one[begin:][::-1], other[begin:][::-1])
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    return len([*takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))])
+
+
+def _apart(photos: Place, masks: Place) -> tuple[tuple[str, ...], ...]:
+    """What differs in the paths of a folder of photos and of its masks: ("images",) and ("masks",)."""
+    begin, end = _shared(photos.shown.split("/"), masks.shown.split("/"))
+    return tuple(place.names[begin : len(place.names) - end] for place in (photos, masks))
+
+
+def _within(names: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    """Whether names, of which one says something, follow each other in a path."""
+    return any(names) and any(path[i : i + len(names)] == names for i in range(len(path)))
 
 
 def _one(photos: Place, masks: Sequence[Place]) -> Place:

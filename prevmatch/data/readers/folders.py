@@ -32,7 +32,8 @@ KINDS = ("_labelTrainIds", "_labelIds")
 """Cityscapes has several files for each image; of these the first kind that is there counts."""
 UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
 """Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated."""
-LABELLED = re.compile(r"(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
+TO_LEARN_FROM = re.compile(r"(label+ed|annotated)([\W_].*)?|train[\W_]?val", re.IGNORECASE)
+"""Names of folders whose photos have masks."""
 OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds|polygons)$")
 
 
@@ -119,7 +120,7 @@ def _refuse_a_mask_per_class(folder: Path, images: list[str], masks: list[str]) 
 def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     """A prefix for the ids, the folder of the photos and that of the masks, of each part or of the whole."""
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    meant = [path for path in inside if role_of(path.name) or LABELLED.fullmatch(path.name)]
+    meant = [path for path in inside if role_of(path.name) or TO_LEARN_FROM.fullmatch(path.name)]
     places = [("", folder), *((f"{path.name}/", path) for path in meant)]
     roots = [(prefix, images_below(place), _masks_below(place)) for prefix, place in places]
     by_name = {path.name.lower(): path for path in inside}
