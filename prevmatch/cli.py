@@ -119,7 +119,7 @@ def train(settings: Annotated[OwnData, tyro.conf.arg(name="")]) -> None:
     """Train on your own images: all of them in DATA_DIR/images, masks of the same name for some in DATA_DIR/masks.
 
     One class id per pixel, 255 = ignored; exports of labelling tools are understood too. Crop, schedule and optimiser
-    are fitted to data and encoder (0 means that). In several processes: accelerate launch -m prevmatch.cli train …
+    are fitted to data and encoder (0 means that). In several processes: accelerate launch -m prevmatch train …
     """
     _train_and_tell(_planned(flattened(settings), OWN_DATA))
 
@@ -445,7 +445,3 @@ def main() -> None:
     if sys.argv[1:2] in (["train"], ["check"]):
         or_exit(lambda: require_known(sys.argv[2:]))
     or_exit(lambda: tyro.extras.subcommand_cli_from_dict(commands, use_underscores=True))
-
-
-if __name__ == "__main__":
-    main()

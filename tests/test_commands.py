@@ -146,7 +146,7 @@ def test_mistakes_are_one_line(tmp_path):
 @pytest.mark.parametrize("words", [["--help"], ["check", "--help"]])
 def test_reader_that_ends_early_ends_the_command_without_a_word(words):
     process = subprocess.Popen(
-        [sys.executable, "-m", "prevmatch.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "prevmatch", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
     assert process.stderr.read() == b""

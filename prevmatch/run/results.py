@@ -236,13 +236,13 @@ def command(accelerator: Accelerator) -> str:
     """How this program was started, as a shell line; empty where it was no script (a notebook, `python -c`)."""
     script, words = (sys.argv[0], sys.argv[1:]) if sys.argv else ("", [])
     processes = accelerator.num_processes
-    own = Path(script).name == "prevmatch" or script.endswith("prevmatch/cli.py")
+    own = Path(script).name == "prevmatch" or script.endswith("prevmatch/__main__.py")
     if own and processes == 1:
         return shlex.join(["prevmatch", *words])
     if not script.endswith(".py") and not own:
         return ""
     several = ["--num_processes", str(processes)] if processes > 1 else []
-    return shlex.join(["accelerate", "launch", *several, *(["-m", "prevmatch.cli"] if own else [script]), *words])
+    return shlex.join(["accelerate", "launch", *several, *(["-m", "prevmatch"] if own else [script]), *words])
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
