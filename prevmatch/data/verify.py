@@ -17,7 +17,7 @@ from PIL import Image
 
 from prevmatch.data.cells import open_cell
 from prevmatch.data.images import as_rgb
-from prevmatch.data.masks import is_flat
+from prevmatch.data.masks import ROWS, is_flat
 from prevmatch.errors import DataError
 from prevmatch.progress import progress
 from prevmatch.writing import write_text
@@ -81,11 +81,12 @@ def _see(row: dict) -> Seen:
     try:
         image = open_cell(row, "image", small=4 * SIDE)
         colours = as_rgb(image)
+        rows = colours.resize((colours.width, min(colours.height, ROWS)), Image.Resampling.NEAREST)
         pixels = np.asarray(colours.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)).astype(int)
     except DataError as error:
         return Seen(str(error), "")
     lighter = pixels[:, 1:] > pixels[:, :-1] + 2
-    return Seen("", np.packbits(lighter).tobytes().hex(), _pages(image), is_flat(np.asarray(colours)))
+    return Seen("", np.packbits(lighter).tobytes().hex(), _pages(image), is_flat(np.asarray(rows)))
 
 
 def _pages(image: Image.Image) -> int:
