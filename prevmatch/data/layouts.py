@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import cached_assets_path
 
 from prevmatch.data.found import Found
+from prevmatch.data.labelled_lists import unlabel
 from prevmatch.data.part_lists import follow
 from prevmatch.data.parts import role_of
 from prevmatch.data.readers import (
@@ -64,7 +65,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         what = "is a file; unpack it, or name the folder" if folder.exists() else f"does not exist; {HELP}"
         raise DataError(f"data_dir {folder} {what}")
     if mask_path is not None:
-        return follow(folder, patterned.read(folder, mask_path))
+        return unlabel(folder, follow(folder, patterned.read(folder, mask_path)))
     inside = opened = shown = folder
     above: list[Path] = []
     for _ in range(6):
@@ -82,7 +83,7 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         if found := found or (by_content.read(inside) if len(below) > 1 else None):
             found.notes[:0] = [f"read from {inside}"] if inside != folder else []
             found.notes += [] if read is listed.read else listed.passed_over(inside)
-            return follow(inside, _named_above(found, above), *above)
+            return unlabel(inside, follow(inside, _named_above(found, above), *above))
         if len(below) != 1:
             break
         above.append(inside)

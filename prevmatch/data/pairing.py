@@ -14,7 +14,7 @@ from prevmatch.errors import DataError
 Rule = Callable[[str], str]
 
 PHOTOS = (
-    r"(_leftImg8bit|_gtFine|_gtCoarse|[_-](image|img|rgb|photo|sat|training|test))$|_(?-i:L)$|"
+    r"(_leftImg8bit|_gtFine|_gtCoarse|_0000|[_-](image|img|rgb|photo|sat|training|test))$|_(?-i:L)$|"
     r"(^|(?<=/))(image|img|photo|picture|rgb|input|original)$"
 )
 """What they add to the name of a photo, or leave of that of its mask."""

@@ -54,10 +54,10 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
     an image that is in two.
     """
     names = [name for rows in found.parts.values() for name in rows["id"]]
-    spelled = _by_spelling(names)
+    spelled = by_spelling(names)
     part_of: dict[str, str] = {}
     notes: list[str] = []
-    for path in (path for place in (folder, *above) for path in _files(place, spelled)):
+    for path in (path for place in (folder, *above) for path in files_of_lists(place, spelled)):
         try:
             listed = [*_lists(path)]
         except DataError as error:
@@ -66,7 +66,7 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
         if not listed and re.search("split|fold|partition", path.stem, re.IGNORECASE):
             notes.append(f"{path.name} is not followed: it names no parts for images in a form that is known here")
         for part, lines in listed:
-            known = {line: name for line in lines if (name := _meant(line, spelled))}
+            known = {line: name for line in lines if (name := meant(line, spelled))}
             sure = role_of(part, begins=False) is not None
             if known and not sure and (len(known) < len(lines) or len(known) == len(names)):
                 known = {}  # called `test_results` or the like, and of other things
@@ -91,7 +91,7 @@ def follow(folder: Path, found: Found, *above: Path) -> Found:
     return replace(found, parts=divided, notes=found.notes + notes)
 
 
-def _files(folder: Path, photos: Collection[str]) -> Iterator[Path]:
+def files_of_lists(folder: Path, photos: Collection[str]) -> Iterator[Path]:
     """The files that may be lists, in a folder and in those inside it that are called as if they held lists."""
     inner = [path for path in _inside(folder) if path.is_dir() and PLACES.fullmatch(path.name)]
     inner += [path for place in inner for path in _inside(place) if path.is_dir() and PLACES.fullmatch(path.name)]
@@ -251,7 +251,7 @@ def _by_folders(names: Sequence[str]) -> dict[str, str]:
     return said if alike and len(set(said.values())) > 1 and "train" in map(role_of, said.values()) else {}
 
 
-def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
+def by_spelling(names: Collection[str]) -> dict[str, str | None]:
     """Names by all their ends (`b/c.jpg`, `c.jpg` of `a/b/c.jpg`), with and without suffix; None for several ones."""
     found: dict[str, str | None] = {}
     for name in names:
@@ -266,7 +266,7 @@ def _by_spelling(names: Collection[str]) -> dict[str, str | None]:
     return loose | found
 
 
-def _meant(line: str, spelled: dict[str, str | None]) -> str | None:
+def meant(line: str, spelled: dict[str, str | None]) -> str | None:
     """The image that a line names: it or one of its words, one with an image's suffix first, else the first one;
     whole or an end of that path, with suffix or without, or without what tools add to names."""
     words = line.split()

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,16 @@ def _titled(cells: Sequence[str], titles: Sequence[Sequence[str]]) -> list[int]:
 def find_class_list(folder: Path) -> Path | None:
     """The file in a folder that names the classes, or None; one that names photos is none."""
     files = (folder / name for name in CLASS_LISTS)
-    return next((path for path in files if path.is_file() and not _names_photos(path)), None)
+    listed = next((path for path in files if path.is_file() and not _names_photos(path)), None)
+    return listed or (path if _is_of_nnunet(path := folder / "dataset.json") else None)
+
+
+def _is_of_nnunet(path: Path) -> bool:
+    """Whether a dataset.json is nnU-Net's; other tools keep other things in files of that name."""
+    with suppress(DataError):
+        content = read_json(path) if path.is_file() else None
+        return isinstance(content, dict) and {"labels", "numTraining"} <= content.keys()
+    return False
 
 
 def _names_photos(path: Path) -> bool:

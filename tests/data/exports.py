@@ -292,3 +292,12 @@ def zipped(folder):
         for file in sorted((folder.with_name("source")).rglob("*.*g")):
             archive.write(file, file.relative_to(folder.with_name("source")))
     return path
+
+
+def nnunet(folder):
+    plain(folder, "imagesTr", "labelsTr")
+    for path in (folder / "imagesTr").iterdir():
+        path.rename(path.with_name(f"{path.stem}_0000.jpg"))
+    labels = {"background": 0, "car": 1, "tree": 2}
+    write(folder / "dataset.json", {"channel_names": {"0": "R"}, "labels": labels, "numTraining": LABELLED})
+    return folder

@@ -43,6 +43,12 @@ def a_folder_for_each(folder):
     return folder
 
 
+def in_halves(folder):
+    exports.parts(folder, ("{}/images", "{}/masks"), ("train/labeled", "val"))
+    exports.photos(folder / "train/unlabeled/images", first=20)
+    return folder
+
+
 def with_pictures_of_photos(folder):
     exports.plain(folder, ".", ".", "p{}_mask.png")
     for i in range(4):
@@ -127,6 +133,8 @@ READ = {
     "CamVid in colours": (exports.camvid_colours, {"val": 2, "names": NAMES}),
     "Cityscapes": (exports.cityscapes, {"val": 2}),
     "KITTI": (exports.kitti, {}),
+    "nnU-Net": (exports.nnunet, {"names": NAMES}),
+    "labelled and unlabelled photos of a part": (in_halves, {"val": 2}),
     "labelme": (exports.labelme, {"names": NAMES}),
     "labelme of Windows": (lambda f: exports.labelme(f, "\\"), {"names": NAMES}),
     "labelme with photos inside": (exports.labelme_with_photos_inside, {"names": NAMES}),

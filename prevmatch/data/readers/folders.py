@@ -30,10 +30,10 @@ BESIDE = ("annot", "_labels", "_masks", "_mask", "_annotations", "_label", "_gt"
 """What the name of a folder of masks adds to that of the photos beside it: train/ and trainannot/."""
 KINDS = ("_labelTrainIds", "_labelIds")
 """Cityscapes has several files for each image; of these the first kind that is there counts."""
-UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
-"""Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated."""
-TO_LEARN_FROM = re.compile(r"(label+ed|annotated)([\W_].*)?|train[\W_]?val", re.IGNORECASE)
-"""Names of folders whose photos have masks."""
+UNLABELLED = re.compile(r"(.*[\W_])?(un|not?[\W_]?)(label+(ed|s)?|annotated)([\W_].*)?", re.IGNORECASE)
+"""Names of folders whose photos have no masks: unlabelled, images_unlabeled, not-annotated, no_labels."""
+LABELLED = re.compile(r"(label+ed|annotated)([\W_].*)?", re.IGNORECASE)
+TRAIN_AND_VAL = re.compile(r"train[\W_]?val", re.IGNORECASE)
 OTHER_KINDS = re.compile(r"_(instanceIds|instanceTrainIds|color|labelIds|labelTrainIds|polygons)$")
 
 
@@ -120,8 +120,13 @@ def _refuse_a_mask_per_class(folder: Path, images: list[str], masks: list[str]) 
 def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     """A prefix for the ids, the folder of the photos and that of the masks, of each part or of the whole."""
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    meant = [path for path in inside if role_of(path.name) or TO_LEARN_FROM.fullmatch(path.name)]
-    places = [("", folder), *((f"{path.name}/", path) for path in meant)]
+    meant = [
+        path for path in inside
+        if role_of(path.name) or LABELLED.fullmatch(path.name) or TRAIN_AND_VAL.fullmatch(path.name)
+    ]  # fmt: skip
+    inside_parts = [path for part in meant for path in sorted(part.iterdir()) if path.is_dir()]
+    meant += [path for path in inside_parts if LABELLED.fullmatch(path.name)]
+    places = [("", folder), *((f"{path.relative_to(folder).as_posix()}/", path) for path in meant)]
     roots = [(prefix, images_below(place), _masks_below(place)) for prefix, place in places]
     by_name = {path.name.lower(): path for path in inside}
     beside = [
@@ -137,8 +142,8 @@ def _roots(folder: Path) -> list[tuple[str, Path, Path]]:
     bare = [(prefix, images) for prefix, images, masks in roots if found and images and not masks and prefix]
     if found:
         taken = {path for _, *both in found for path in both}
-        unlabelled = [path for path in inside if UNLABELLED.fullmatch(path.name) and path not in taken]
-        bare += [(f"{path.name}/", images_below(path) or path) for path in unlabelled]
+        unlabelled = [path for path in inside + inside_parts if UNLABELLED.fullmatch(path.name) and path not in taken]
+        bare += [(f"{path.relative_to(folder).as_posix()}/", images_below(path) or path) for path in unlabelled]
     return found + [(prefix, images, images / "no masks") for prefix, images in bare]  # a part without masks
 
 

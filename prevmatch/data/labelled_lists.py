@@ -1,0 +1,45 @@
+"""Lists beside the photos that say which are labelled: labeled.txt, unlabeled.txt."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+
+from prevmatch.data.found import Found
+from prevmatch.data.part_lists import by_spelling, files_of_lists, meant
+from prevmatch.data.parts import role_of
+from prevmatch.data.readers.folders import LABELLED, UNLABELLED
+from prevmatch.data.sources import table
+from prevmatch.data.splits import has_mask
+from prevmatch.data.texts import read_text
+
+
+def unlabel(folder: Path, found: Found) -> Found:
+    """The same photos, without the masks of those that an `unlabeled.txt` in the folder lists, and of those to learn
+    from that a `labeled.txt` does not; what was done is noted."""
+    spelled = by_spelling([name for rows in found.parts.values() for name in rows["id"]])
+    bare, kept, notes = set[str](), set[str](), list(found.notes)
+    for path in files_of_lists(folder, spelled):
+        group = bare if UNLABELLED.fullmatch(path.stem) else kept if LABELLED.fullmatch(path.stem) else None
+        if group is None or path.suffix.lower() not in (".txt", ".lst", ".csv"):
+            continue
+        listed = {name for line in read_text(path, what="list").splitlines() if (name := meant(line, spelled))}
+        if not listed:
+            notes.append(f"{path.name} is not followed: it names no image that is here")
+        group |= listed
+    if not (bare or kept):
+        return replace(found, notes=notes)
+    parts = {}
+    for part, rows in found.parts.items():
+        to_learn_from = role_of(part) in (None, "train")
+        parts[part] = rows = _without(rows, bare | ({*rows["id"]} - kept if kept and to_learn_from else set()))
+    before, after = (sum(sum(has_mask(rows)) for rows in each.values()) for each in (found.parts, parts))
+    if before > after:
+        notes.append(f"the masks of {before - after} photos are not used, as the lists say that they are unlabelled")
+    return replace(found, parts=parts, notes=notes)
+
+
+def _without(rows: datasets.Dataset, names: set[str]) -> datasets.Dataset:
+    """Rows without the masks of those of these names."""
+    masks = [None if name in names else mask for name, mask in zip(rows["id"], rows["mask"], strict=True)]
+    return table(rows["id"][:], rows["image"][:], masks)
