@@ -414,8 +414,8 @@ class OptimiserConfig(Part):
     supervised_loss: Literal["ce", "ohem"] = "ce"
     """Loss of the labelled images: cross-entropy, or the same over hard examples."""
     class_weights: Literal["equal", "inverse_log"] = "equal"
-    """How the classes weigh in that loss: alike, or the rarer the more, by 1 / ln(1.02 + share of the labelled
-    pixels) (ENet)."""
+    """How the classes weigh in that loss: alike, or the rarer the more, by 1 / ln(1.1 + share of the labelled
+    pixels) (after ENet)."""
     ohem_threshold: float = 0.7
     """Pixels whose true class is less probable than this are hard."""
     ohem_min_kept: int = 200_000
