@@ -22,9 +22,9 @@ def cross_entropy(
 def inverse_log_weights(pixels: Tensor) -> Tensor:
     """Weights float32 (C,) of classes with so many pixels (C,), larger for rarer ones: 1 / ln(1.1 + share).
 
-    As in ENet (1606.02147, section 5.2), but with a mean of 1 over all pixels, and milder: a class of hardly any pixels
-    weighs 8 times one of all pixels, where ENet's 1.02 gives 36. For the best IoU a pixel belongs to a rare class from a
-    probability of J / (1 + J) on, J being its IoU, which a weight of 1 / J brings about.
+    As in ENet (1606.02147, section 5.2), but with a mean of 1 over all pixels, and milder: a class of hardly any
+    pixels weighs 8 times one of all pixels, where ENet's 1.02 gives 36. IoU is best where a pixel belongs to a rare
+    class from a probability of J / (1 + J) on, J being its IoU, which a weight of 1 / J brings about.
     """
     shares = pixels.double() / pixels.sum().clamp(min=1)
     weights = 1 / (1.1 + shares).log()
