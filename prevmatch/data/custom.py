@@ -110,7 +110,8 @@ def _find(config: DataConfig) -> Found:
         found = tables.read(str(config.dataset_name or config.data_dir), config.image_column, config.mask_column)
     else:
         assert config.data_dir is not None
-        found = find(config.data_dir, config.mask_path)
+        chosen = config.split is not None or config.labelled is not None
+        found = find(config.data_dir, config.mask_path, every_mask=chosen)
     if config.mask_colours in ("voc", "cityscapes"):
         found.colours = tuple(palette_colours(config.mask_colours).items())
         found.palette = tuple(colour for colour, label in found.colours if label != IGNORE_INDEX)

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 
 from prevmatch.data.found import Found
+from prevmatch.data.lists import first_five
 from prevmatch.data.part_lists import by_spelling, files_of_lists, meant
 from prevmatch.data.parts import role_of
 from prevmatch.data.readers.folders import LABELLED, UNLABELLED
@@ -18,17 +19,22 @@ def unlabel(folder: Path, found: Found) -> Found:
     """The same photos, without the masks of those that an `unlabeled.txt` in the folder lists, and of those to learn
     from that a `labeled.txt` does not; what was done is noted."""
     spelled = by_spelling([name for rows in found.parts.values() for name in rows["id"]])
-    bare, kept, notes = set[str](), set[str](), list(found.notes)
-    for path in files_of_lists(folder, spelled):
-        group = bare if UNLABELLED.fullmatch(path.stem) else kept if LABELLED.fullmatch(path.stem) else None
-        if group is None or path.suffix.lower() not in (".txt", ".lst", ".csv"):
-            continue
-        listed = {name for line in read_text(path, what="list").splitlines() if (name := meant(line, spelled))}
-        if not listed:
-            notes.append(f"{path.name} is not followed: it names no image that is here")
-        group |= listed
-    if not (bare or kept):
+    lists: tuple[dict[str, set[str]], dict[str, set[str]]] = ({}, {})
+    notes = list(found.notes)
+    for path in (path for path in files_of_lists(folder, spelled) if path.suffix.lower() in (".txt", ".lst", ".csv")):
+        for names, kind in zip(lists, (LABELLED, UNLABELLED), strict=True):
+            if kind.fullmatch(path.stem):
+                lines = read_text(path, what="list").splitlines()
+                if listed := {name for line in lines if (name := meant(line, spelled))}:
+                    names[path.name] = listed
+                else:
+                    notes.append(f"{path.name} is not followed: it names no image that is here")
+    if not any(lists):
         return replace(found, notes=notes)
+    if differing := next((first_five([*names]) for names in lists if len({*map(frozenset, names.values())}) > 1), ""):
+        notes.append(f"{differing} name different photos and are not followed; --split or --labelled draws some")
+        return replace(found, notes=notes)
+    kept, bare = (next(iter(names.values()), set()) for names in lists)
     parts = {}
     for part, rows in found.parts.items():
         to_learn_from = role_of(part) in (None, "train")

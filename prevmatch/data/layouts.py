@@ -53,10 +53,10 @@ HELP = (
 )
 
 
-def find(folder: Path, mask_path: str | None = None) -> Found:
+def find(folder: Path, mask_path: str | None = None, *, every_mask: bool = False) -> Found:
     """Recognise the layout of a folder, or of a zip file, and list its images and masks.
 
-    `mask_path` says instead where the mask of each photo lies.
+    `mask_path` says instead where the mask of each photo lies; `every_mask` leaves lists of labelled photos alone.
     Raises DataError, with what the folder looks like and should look like, if it is none of the known ones.
     """
     if zipfile.is_zipfile(folder):
@@ -65,7 +65,8 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
         what = "is a file; unpack it, or name the folder" if folder.exists() else f"does not exist; {HELP}"
         raise DataError(f"data_dir {folder} {what}")
     if mask_path is not None:
-        return unlabel(folder, follow(folder, patterned.read(folder, mask_path)))
+        followed = follow(folder, patterned.read(folder, mask_path))
+        return followed if every_mask else unlabel(folder, followed)
     inside = opened = shown = folder
     above: list[Path] = []
     for _ in range(6):
@@ -78,12 +79,15 @@ def find(folder: Path, mask_path: str | None = None) -> Found:
             above.append(inside)
             inside = wrapped
             continue
-        found, read = next(((found, read) for read in READERS if (found := read(inside))), (None, None))
+        read, found = next(((read, found) for read in READERS if (found := read(inside))), (by_content.read, None))
         below = [] if found else [path for path in _folders(inside) if walk(path).files]
-        if found := found or (by_content.read(inside) if len(below) > 1 else None):
+        if len(below) > 1:
+            found = by_content.read(inside)
+        if found:
             found.notes[:0] = [f"read from {inside}"] if inside != folder else []
             found.notes += [] if read is listed.read else listed.passed_over(inside)
-            return unlabel(inside, follow(inside, _named_above(found, above), *above))
+            followed = follow(inside, _named_above(found, above), *above)
+            return followed if every_mask else unlabel(inside, followed)
         if len(below) != 1:
             break
         above.append(inside)

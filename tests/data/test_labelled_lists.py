@@ -15,8 +15,8 @@ LISTS = {
 }
 
 
-def load(folder):
-    return load_training_data(DataConfig(dataset="custom", data_dir=folder))
+def load(folder, **settings):
+    return load_training_data(DataConfig(dataset="custom", data_dir=folder, **settings))
 
 
 def masked(data):
@@ -47,6 +47,22 @@ def test_pairs_of_unlabelled_photos_are_not_learned_from(tmp_path):
     data = load(tmp_path)
     assert masked(data) == ["x/p0", "x/p1"]
     assert set(data.unlabelled["id"]) >= {"x/p2", "x/p3"}
+
+
+@pytest.mark.parametrize("settings", [{"labelled": "2"}, {"split": "all"}])
+def test_settings_that_say_which_photos_are_labelled_go_before_lists(tmp_path, settings):
+    exports.write(exports.plain(tmp_path) / "labelled_1.txt", "p0\np1\n")
+    kept = load(tmp_path, **settings).source
+    assert sum(mask is not None for rows in (kept.train, kept.val) for mask in rows["mask"]) == exports.LABELLED
+
+
+def test_lists_that_differ_are_said_not_to_be_followed(tmp_path):
+    exports.plain(tmp_path)
+    exports.write(tmp_path / "labelled_2.txt", "p0\np1\n")
+    exports.write(tmp_path / "labelled_3.txt", "p0\np1\np2\n")
+    data = load(tmp_path)
+    assert len(masked(data)) == exports.LABELLED
+    assert any("'labelled_2.txt', 'labelled_3.txt' name different photos" in note for note in data.source.notes)
 
 
 def test_list_of_other_things_is_said_not_to_be_followed(tmp_path):
