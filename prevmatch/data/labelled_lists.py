@@ -41,7 +41,8 @@ def unlabel(folder: Path, found: Found) -> Found:
         parts[part] = rows = _without(rows, bare | ({*rows["id"]} - kept if kept and to_learn_from else set()))
     before, after = (sum(sum(has_mask(rows)) for rows in each.values()) for each in (found.parts, parts))
     if before > after:
-        notes.append(f"the masks of {before - after} photos are not used, as the lists say that they are unlabelled")
+        told = " and ".join(name for names in lists for name in names)
+        notes.append(f"{told}: the masks of {before - after} photos are not used; --split all uses them")
     return replace(found, parts=parts, notes=notes)
 
 
