@@ -18,9 +18,9 @@ from prevmatch.data.lists import first_five
 from prevmatch.data.meaning import understand
 from prevmatch.data.merging import merge
 from prevmatch.data.parts import divide
-from prevmatch.data.sources import Source
+from prevmatch.data.sources import RGB, Source
 from prevmatch.data.splits import draw, has_mask
-from prevmatch.data.survey import orientation, photo_bits
+from prevmatch.data.survey import colours_in, orientation, photo_bits
 from prevmatch.data.verify import Seen, alike, see
 from prevmatch.errors import ConfigError, DataError
 
@@ -117,9 +117,21 @@ def _find(config: DataConfig) -> Found:
         found.palette = tuple(colour for colour, label in found.colours if label != IGNORE_INDEX)
         found.class_names = found.class_names or _published_names(config.mask_colours)
     elif config.mask_colours is not None:
+        own = _colours_of(found) if config.mask_colours == "found" else read_colours(Path(config.mask_colours))
         found.class_ids = ()
-        found.class_names, found.palette, found.colours = meaning_of(read_colours(Path(config.mask_colours)))
+        found.class_names, found.palette, found.colours = meaning_of(own)
     return found
+
+
+def _colours_of(found: Found) -> dict[str, RGB]:
+    """The colours in all masks that were found, each as a class; what they are is noted."""
+    rows = datasets.concatenate_datasets([*found.parts.values()])
+    colours = colours_in(rows.select(np.flatnonzero(has_mask(rows))))
+    found.notes.append(
+        f"each colour in the masks is a class; to name them, give --mask_colours a file with lines such as "
+        f"`sky: {', '.join(map(str, next(iter(colours.values()))))}`; --ignore_classes leaves some out"
+    )
+    return colours
 
 
 def _published_names(palette: str) -> tuple[str, ...]:

@@ -125,6 +125,7 @@ def _colours_message(pixels: np.ndarray, row: dict) -> str:
     palette = named_palette(found)
     shown = ", ".join(str(tuple(map(int, colour))) for colour in found[:3]) + (", …" if len(found) > 3 else "")
     what = f"the colours of {palette}: add --mask_colours {palette}" if palette else (
-        "colours of no palette known here: add --mask_colours FILE with a line `name: r, g, b` per class"
+        "colours of no palette known here: add --mask_colours FILE with a line `name: r, g, b` per class, or "
+        "--mask_colours found, which makes a class of each"
     )  # fmt: skip
     return f"{where(row, 'mask')} is a picture in colours ({shown}) instead of class ids; these are {what}"

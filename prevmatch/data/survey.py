@@ -10,6 +10,7 @@ import numpy as np
 
 from prevmatch.config import IGNORE_INDEX
 from prevmatch.data.cells import open_cell, where
+from prevmatch.data.colours import rgb_codes
 from prevmatch.data.images import EXIF_ORIENTATION, bits_of, upright
 from prevmatch.data.instances import is_annotation, size_of
 from prevmatch.data.masks import stored_mask
@@ -19,6 +20,7 @@ from prevmatch.errors import DataError
 from prevmatch.progress import progress
 
 Value = TypeVar("Value")
+MOST_COLOURS = 100
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ def class_pixels(rows: datasets.Dataset, source: Source) -> np.ndarray:
     else:
         counts = pixel_counts(rows, source)
     return counts[:, :-1].sum(axis=0)
+
+
+def colours_in(rows: datasets.Dataset) -> dict[str, RGB]:
+    """The colours in mask files, named after themselves; DataError where there are more than classes could be."""
+    found = np.unique(np.concatenate([*_through(rows, lambda row: np.unique(rgb_codes(stored_mask(row).colours())))]))
+    if len(found) > MOST_COLOURS:
+        raise DataError(
+            f"the masks hold {len(found)} colours, more than classes are; if they are blurred, name the true ones in a "
+            "file and add --mask_colours FILE --mask_tolerance 40"
+        )
+    colours = [(code >> 16, code >> 8 & 255, code & 255) for code in found.tolist()]
+    return {"rgb_{}_{}_{}".format(*colour): colour for colour in colours}
 
 
 def presence(rows: datasets.Dataset, source: Source) -> np.ndarray:

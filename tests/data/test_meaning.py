@@ -156,6 +156,23 @@ def test_bilevel_masks_are_read_by_a_list_of_colours(tmp_path):
     assert np.unique(ids(data)["a0"]).tolist() == [0, 1]
 
 
+def test_each_colour_that_is_found_becomes_a_class(tmp_path):
+    masks = [coloured((200,) * 3, RED, GREEN)] * 3 + [coloured((200,) * 3, BLUE)]
+    data = load(tmp_path, masks, mask_colours="found")
+    assert data.source.class_names == ("rgb_0_0_255", "rgb_0_255_0", "rgb_200_200_200", "rgb_255_0_0")
+    assert data.source.palette == (BLUE, GREEN, (200,) * 3, RED)
+    assert np.unique(ids(data)["a0"]).tolist() == [1, 2, 3]
+    assert any("lines such as `sky: 0, 0, 255`" in note for note in data.source.notes)
+    assert load(tmp_path, masks, mask_colours="found", ignore_classes=("rgb_0_0_255",)).source.num_classes == 3
+
+
+def test_more_colours_than_classes_could_be_are_no_classes(tmp_path):
+    blurred = coloured(*((5 * i, 255 - 5 * i, 9) for i in range(48)))
+    more = coloured(*((9, 5 * i, 255 - 5 * i) for i in range(48)))
+    with pytest.raises(DataError, match=r"the masks hold \d+ colours, .*--mask_tolerance 40"):
+        load(tmp_path, [blurred, more, coloured(*((5 * i, 9, 5 * i) for i in range(48)))], mask_colours="found")
+
+
 def test_nearest_colours_are_taken_within_the_stated_distance_only(tmp_path):
     (tmp_path / "colours.txt").write_text(COLOURS)
     masks = [coloured((200,) * 3, (245, 9, 8), GREEN)] * 4
