@@ -207,8 +207,8 @@ class DataConfig(PlaceConfig):
     mask_column: str = "mask"
     """Column of the masks in dataset_name."""
     mask_colours: str | None = None
-    """What the colours of RGB masks mean: voc, cityscapes, or a file with a line `name: r, g, b` per class; `found` makes
-    a class of each colour in the masks of custom data."""
+    """What the colours of RGB masks mean: voc, cityscapes, a file with a line `name: r, g, b` per class, or `found`,
+    which makes a class of each colour in the masks of custom data."""
     mask_tolerance: int = 0
     """A colour that is no class's is the nearest one's if no channel differs by more; then masks may be JPEG."""
     mask_threshold: int | None = None

@@ -128,8 +128,8 @@ def _colours_of(found: Found) -> dict[str, RGB]:
     rows = datasets.concatenate_datasets([*found.parts.values()])
     colours = colours_in(rows.select(np.flatnonzero(has_mask(rows))))
     found.notes.append(
-        f"each colour in the masks is a class; to name them, give --mask_colours a file with lines such as "
-        f"`sky: {', '.join(map(str, next(iter(colours.values()))))}`; --ignore_classes leaves some out"
+        "each colour in the masks is a class; to name them, give --mask_colours a file with lines such as "
+        f"`name: {', '.join(map(str, next(iter(colours.values()))))}`; --ignore_classes leaves some out"
     )
     return colours
 

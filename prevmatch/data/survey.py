@@ -81,8 +81,8 @@ def colours_in(rows: datasets.Dataset) -> dict[str, RGB]:
     found = np.unique(np.concatenate([*_through(rows, lambda row: np.unique(rgb_codes(stored_mask(row).colours())))]))
     if len(found) > MOST_COLOURS:
         raise DataError(
-            f"the masks hold {len(found)} colours, more than classes are; if they are blurred, name the true ones in a "
-            "file and add --mask_colours FILE --mask_tolerance 40"
+            f"the masks hold {len(found)} colours, more than classes are; if they are blurred, name the true ones in "
+            "a file and add --mask_colours FILE --mask_tolerance 40"
         )
     colours = [(code >> 16, code >> 8 & 255, code & 255) for code in found.tolist()]
     return {"rgb_{}_{}_{}".format(*colour): colour for colour in colours}

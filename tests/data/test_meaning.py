@@ -162,7 +162,7 @@ def test_each_colour_that_is_found_becomes_a_class(tmp_path):
     assert data.source.class_names == ("rgb_0_0_255", "rgb_0_255_0", "rgb_200_200_200", "rgb_255_0_0")
     assert data.source.palette == (BLUE, GREEN, (200,) * 3, RED)
     assert np.unique(ids(data)["a0"]).tolist() == [1, 2, 3]
-    assert any("lines such as `sky: 0, 0, 255`" in note for note in data.source.notes)
+    assert any("lines such as `name: 0, 0, 255`" in note for note in data.source.notes)
     assert load(tmp_path, masks, mask_colours="found", ignore_classes=("rgb_0_0_255",)).source.num_classes == 3
 
 
