@@ -16,8 +16,11 @@ IMAGE_SUFFIXES = (
 CONVERT = (
     ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".svg", ".exr",
 )  # fmt: skip
-REMEDIES = dict.fromkeys(CONVERT, "convert to PNG or JPEG") | dict.fromkeys(
-    (".heic", ".heif"), "needs pip install 'prevmatch[heic]'"
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+REMEDIES = (
+    dict.fromkeys(CONVERT, "convert to PNG or JPEG")
+    | dict.fromkeys((".heic", ".heif"), "needs pip install 'prevmatch[heic]'")
+    | dict.fromkeys(VIDEOS, "save its frames as images, as by ffmpeg -i VIDEO -r 1 images/%05d.jpg")
 )
 """Pictures that cannot be read, and what to do about them."""
 OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "lost+found", "thumbs.db", "thumbs", "thumbnails")

@@ -52,11 +52,15 @@ def test_links_to_files_are_files_and_broken_ones_are_said(tmp_path):
     assert walked.notes() == [f"left out in {tmp_path / 'in'}: 1 broken links"]
 
 
-@pytest.mark.parametrize("suffix", [".dng", ".CR2", ".nef", ".psd", ".svg", ".jp2"])
-def test_pictures_that_cannot_be_read_are_counted_with_a_remedy(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "remedy"),
+    [*((suffix, "convert to PNG or JPEG") for suffix in (".dng", ".CR2", ".nef", ".psd", ".svg", ".jp2")),
+     (".MP4", "save its frames as images")],
+)  # fmt: skip
+def test_pictures_that_cannot_be_read_are_counted_with_a_remedy(tmp_path, suffix, remedy):
     photo(tmp_path / "a.png", (8, 6))
     (tmp_path / f"b{suffix}").write_bytes(b"raw")
-    assert f"1 x {suffix.lower()} (convert to PNG or JPEG)" in walk(tmp_path).notes()[0]
+    assert f"1 x {suffix.lower()} ({remedy}" in walk(tmp_path).notes()[0]
 
 
 def test_folder_without_images_is_named(tmp_path):
