@@ -2,7 +2,8 @@
 
 import re
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,7 +189,21 @@ def _refusal(folder: Path, shown: Path) -> str:
     if not photos:
         return f"{shown} holds no images; {HELP}"
     missing = [f"{name}/" for name in ("images", "masks") if not (folder / name).is_dir()] or ["masks"]
-    return f"{shown} has {photos} images but lacks {' and '.join(missing)}: {HELP}"
+    called = [f"--mask_path '{{folder}}/{{stem}}{added}'" for added in _added_to_names(walk(folder).files)]
+    what = f"if {' or '.join(called)} says which are masks, add it; else {HELP}" if called else HELP
+    return f"{shown} has {photos} images but lacks {' and '.join(missing)}: {what}"
+
+
+def _added_to_names(files: Iterable[Path]) -> list[str]:
+    """What the names of files add to those of half of the others in their folders, as masks do: `_leaf.png`."""
+    stems = {path.with_suffix("") for path in files}
+    added = Counter(
+        path.stem[cut:] + path.suffix
+        for path in files
+        for cut in range(1, len(path.stem))
+        if re.match(r"([_\-. ]+\w*)?[^\W\d_]", path.stem[cut:]) and path.with_name(path.stem[:cut]) in stems
+    )
+    return [name for name, count in added.most_common(2) if count > 1 and 3 * count >= len(stems)]
 
 
 def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:

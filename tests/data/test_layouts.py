@@ -350,6 +350,10 @@ REFUSED = {
     "two COCO files": (two_coco, "has 2 COCO files, annotations.json and more.json"),
     "a broken YOLO line": (broken_yolo, "p0.txt, line 1: .* is not a class and the corners"),
     "two labelme files of a photo": (two_labelme, "second labelme file for the photo"),
+    "masks of an unknown word beside photos": (
+        lambda f: exports.plain(f, ".", ".", "p{}_leaf.png"),
+        r"if --mask_path '\{folder\}/\{stem\}_leaf\.png' says which are masks, add it; else put",
+    ),
     "photos only": (lambda f: exports.photos(f / "images"), "has 6 images but lacks masks/"),
     "nothing": (lambda f: f.mkdir(), "holds no images"),
     "tables": (lambda f: exports.write(f / "data/train.parquet", ""), "has tables of a data set; name it with --d"),
