@@ -23,6 +23,7 @@ from prevmatch.data.readers import (
     labelme,
     listed,
     mvtec,
+    objects,
     patterned,
     yolo,
 )
@@ -34,7 +35,7 @@ from prevmatch.writing import replace_folder
 
 READERS: tuple[Callable[[Path], Found | None], ...] = (
     mvtec.read, listed.read, folders.read, cvat.read, coco.read, labelme.read, label_studio.read, yolo.read,
-    beside.read,
+    beside.read, objects.read,
 )  # fmt: skip
 """Asked in this order: masks that are there go before outlines."""
 BOX = re.compile(rb"\s*\d+( [\d.e+-]+){4}\s*(\n|$)")

@@ -70,30 +70,12 @@ def pair(images: Iterable[str], masks: Iterable[str], *, where: str) -> Pairs:
     return found
 
 
-def pair_files(
-    images: Mapping[str, Path], masks: Mapping[str, Path], *, where: str
-) -> tuple[dict[str, Path], dict[str, str], list[str]]:
-    """The images that are no pictures made of photos, the names of their masks, and what to tell.
-
-    Raises what `pair` raises, and DataError for a photo with a second mask, in whichever folder that is.
-    """
-    pairs = pair(images, masks, where=where)
-    refuse_second_masks([*images, *pairs.orphans], pairs.mask_of)
-    made = made_of(images, pairs.mask_of)
-    notes = pairs.notes + made_note(made)
-    if pairs.orphans:
-        notes.append(f"{len(pairs.orphans)} masks have no image and are left out: {first_five(pairs.orphans)}")
-    return {name: path for name, path in images.items() if name not in made}, pairs.mask_of, notes
-
-
-def refuse_second_masks(names: Iterable[str], mask_of: Mapping[str, str]) -> None:
-    """Raise DataError for a name that is that of another mask of a photo with one: a_mask_2 beside a."""
-    for name, owner in _owners(names, mask_of).items():
-        if re.fullmatch(ADDED.removesuffix("$") + r"[_\-. ]*\d+", name[len(owner) :], re.IGNORECASE):
-            raise DataError(
-                f"{name!r} is named as a mask of {owner!r}, besides {mask_of[owner]!r}; join them into one mask of "
-                "class ids"
-            )
+def second_masks(names: Iterable[str], mask_of: Mapping[str, str]) -> dict[str, str]:
+    """The names that are those of another mask of a photo with one, a_mask_2 beside a, and that photo."""
+    return {
+        name: owner for name, owner in _owners(names, mask_of).items()
+        if re.fullmatch(ADDED.removesuffix("$") + r"[_\-. ]*\d+", name[len(owner) :], re.IGNORECASE)
+    }  # fmt: skip
 
 
 def made_of(images: Mapping[str, Path], mask_of: Mapping[str, str]) -> list[str]:

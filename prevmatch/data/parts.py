@@ -53,6 +53,12 @@ def part_in(path: str) -> str:
     return next((part for part in PurePosixPath(path).parts[:-1] if role_of(part)), "")
 
 
+def part_in_words(path: str) -> str:
+    """The word for a part in the names of a path, wherever it stands in them; "" for none, or several parts."""
+    said = [word for word in re.split(r"[\W\d_]+", path) if word.lower() in ROLES]
+    return said[0] if len({ROLES[word.lower()] for word in said}) == 1 else ""
+
+
 def divide(
     parts: dict[str, datasets.Dataset], config: DataConfig, *, evaluated: bool = False
 ) -> tuple[datasets.Dataset, datasets.Dataset | None, list[str]]:

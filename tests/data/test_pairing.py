@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prevmatch.data.pairing import made_of, pair, refuse_second_masks
+from prevmatch.data.pairing import made_of, pair, second_masks
 from prevmatch.errors import DataError
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
@@ -106,7 +106,6 @@ def test_pictures_made_of_labelled_photos_are_told_by_their_names(images, made):
 
 
 @pytest.mark.parametrize("name", ["a_mask_2", "a_mask2", "a-label-1", "a (1)_mask_1"])
-def test_second_mask_of_a_photo_is_refused(name):
-    refuse_second_masks(["a_masked", "b_mask_2", "a"], {"a": "a_mask"})
-    with pytest.raises(DataError, match=r"is named as a mask of .* besides .*; join them into one mask"):
-        refuse_second_masks([name], {"a": "a_mask", "a (1)": "a (1)_mask"})
+def test_second_mask_of_a_photo_is_known_by_its_name(name):
+    mask_of = {"a": "a_mask", "a (1)": "a (1)_mask"}
+    assert second_masks(["a_masked", "b_mask_2", "a", name], mask_of) == {name: name[: 5 if "(" in name else 1]}

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
-from prevmatch.data.pairing import ADDED, pair_files
+from prevmatch.data.paired import pair_files
+from prevmatch.data.pairing import ADDED
 from prevmatch.data.pairing import PHOTOS as PHOTO_ADDED
 from prevmatch.data.readers.folders import classes_beside
-from prevmatch.data.sources import file_cell
 from prevmatch.data.walking import walk
 from prevmatch.errors import DataError
 
@@ -30,10 +30,10 @@ def read(folder: Path) -> Found | None:
     if len(images) + len(is_mask) < len(walked.files):
         raise DataError(f"{folder} has photos that share a name up to the suffix; keep one of each")
     masks = {keys[path]: path for path in walked.files if path in is_mask}
-    images, mask_of, notes = pair_files(images, masks, where=str(folder))
+    paired = pair_files(images, masks, where=str(folder))
     return Found(
-        parts=in_parts(images, {name: file_cell(masks[mask]) for name, mask in mask_of.items()}),
-        notes=walked.notes() + notes,
+        parts=in_parts(paired.images, paired.masks),
+        notes=walked.notes() + paired.notes,
         **classes_beside(folder, "masks beside their photos"),
     )
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
 from prevmatch.data.masks import is_flat, stored_mask
-from prevmatch.data.pairing import pair_files, unpadded
-from prevmatch.data.parts import ROLES
+from prevmatch.data.paired import pair_files
+from prevmatch.data.pairing import unpadded
+from prevmatch.data.parts import ROLES, part_in_words
 from prevmatch.data.readers.folders import UNLABELLED, classes_beside
 from prevmatch.data.sources import file_cell
 from prevmatch.data.walking import walk
@@ -41,9 +42,8 @@ class Place:
 
     @property
     def part(self) -> str:
-        """The word for a part in its path; "" if there is none, or words for several parts."""
-        said = [word for word in re.split(r"[\W\d_]+", self.shown) if word.lower() in ROLES]
-        return said[0] if len({ROLES[word.lower()] for word in said}) == 1 else ""
+        """The word for a part in its path."""
+        return part_in_words(self.shown)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +89,8 @@ def read(folder: Path) -> Found | None:
             raise DataError(f"{place.path} has files that share a name up to the suffix; keep one of each")
     images = {name: path for place in (*pairs, *bare) for name, path in place.named().items()}
     files = {name: path for photos, masks in pairs.items() for name, path in masks.named(photos).items()}
-    images, mask_of, notes = pair_files(images, files, where=str(folder))
+    paired = pair_files(images, files, where=str(folder))
+    notes = paired.notes
     parts = {place.shown: place.part for place in (*pairs, *bare)}
     notes.insert(0, f"taken for masks by what is in them, few values in large areas: {_listed(pairs.values())}")
     first = min(pairs, key=lambda photos: ROLES.get(photos.part.lower()) != "train")
@@ -99,11 +100,7 @@ def read(folder: Path) -> Found | None:
             f"{first.shown}/ or unlabelled/"
         )
     return Found(
-        parts=in_parts(
-            images,
-            {name: file_cell(files[mask]) for name, mask in mask_of.items()},
-            lambda name: parts[name.rpartition("/")[0]],
-        ),
+        parts=in_parts(paired.images, paired.masks, lambda name: parts[name.rpartition("/")[0]]),
         notes=walked.notes() + notes,
         **classes_beside(folder, f"{first.shown}/ and {pairs[first].shown}/", *(of.path for of in pairs.values())),
     )

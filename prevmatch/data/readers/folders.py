@@ -8,9 +8,8 @@ from pathlib import Path
 from prevmatch.data.colours import find_colour_list, meaning_of, read_colours
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.lists import first_five
-from prevmatch.data.pairing import pair_files
+from prevmatch.data.paired import pair_files
 from prevmatch.data.parts import part_in, role_of
-from prevmatch.data.sources import file_cell
 from prevmatch.data.texts import find_class_list, read_classes
 from prevmatch.data.walking import is_no_data, walk
 from prevmatch.errors import DataError
@@ -63,19 +62,20 @@ def read(folder: Path) -> Found | None:
     for kind, files, root in (("images", images, roots[0][1]), ("masks", masks, roots[0][2])):
         if not files:
             raise DataError(f"{root} holds no images; put the {kind} there{'; '.join(['', *notes])}")
-    images, mask_of, told = pair_files(images, masks, where=str(folder))
+    paired = pair_files(images, masks, where=str(folder))
+    images, mask_of = paired.images, paired.mask_of
     if not mask_of:
         _refuse_a_mask_per_class(roots[0][2], list(images), list(masks))
         raise DataError(
             f"no mask in {roots[0][2]} bears the name of an image: {next(iter(masks.values())).name} for one, while "
             f"images are named like {next(iter(images.values())).name}; name them alike up to the suffix"
         )
-    notes += told + _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
+    notes += paired.notes + _unused(folder, [root for _, *both in roots for root in both]) + _unread(folder, images)
     notes += _by_sub_folder(images, mask_of)
     return Found(
         parts=in_parts(
             images,
-            {name: file_cell(masks[mask]) for name, mask in mask_of.items()},
+            paired.masks,
             lambda name: part_in(name) or part_in(mask_of.get(name, "")),
         ),
         notes=notes,
