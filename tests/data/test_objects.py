@@ -13,7 +13,7 @@ from prevmatch.data.objects import joined
 from prevmatch.data.reading import read_mask
 from prevmatch.errors import DataError
 
-CAR, TREE = (np.where(exports.TRUTH == label, 255, 0).astype(np.uint8) for label in (1, 2))
+CAR, TREE = (np.where(np.equal(exports.TRUTH, label), 255, 0).astype(np.uint8) for label in (1, 2))
 BOTH = CAR | TREE
 
 
