@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prevmatch.data.joining import joined
 from prevmatch.data.lists import first_five
-from prevmatch.data.objects import joined
 from prevmatch.data.pairing import made_note, made_of, pair, second_masks
 from prevmatch.data.sources import file_cell
 from prevmatch.errors import DataError

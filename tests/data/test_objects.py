@@ -9,7 +9,7 @@ from PIL import Image
 from data import exports
 from prevmatch.config import DataConfig
 from prevmatch.data.from_settings import load_training_data
-from prevmatch.data.objects import joined
+from prevmatch.data.joining import joined
 from prevmatch.data.reading import read_mask
 from prevmatch.errors import DataError
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
-from prevmatch.data.objects import joined
+from prevmatch.data.joining import joined
 from prevmatch.data.parts import part_in_words
 from prevmatch.data.readers.folders import IMAGES, MASKS, classes_beside
 from prevmatch.data.walking import walk
