@@ -73,17 +73,18 @@ def test_numbered_masks_that_overlap_are_refused(tmp_path):
         load(tmp_path)
 
 
-def nuclei(folder, count=6, masks=(CAR, TREE)):
+def nuclei(folder, count=6, masks=(CAR, TREE), name="{photo}-{number}.png"):
     for i in range(count):
         exports.photos(folder / f"stage1_train/n{i}/images", 1, first=i)
         if i < 4:
-            written(folder / f"stage1_train/n{i}/masks", masks)
+            written(folder / f"stage1_train/n{i}/masks", masks, name.format(photo="abcdef"[i] * 4, number="{}"))
     exports.photos(folder / "stage1_test/x/images", 1, first=count)
     return folder
 
 
-def test_a_folder_for_each_photo_and_a_file_for_each_object(tmp_path):
-    data = load(nuclei(tmp_path))
+@pytest.mark.parametrize("name", ["{photo}-{number}.png", "mask_{number}.png", "{number}.png"])
+def test_a_folder_for_each_photo_and_a_file_for_each_object(tmp_path, name):
+    data = load(nuclei(tmp_path, name=name))
     assert sorted(masks_of(data)) == [f"stage1_train/n{i}" for i in range(4)]
     assert all(np.array_equal(mask, BOTH > 0) for mask in masks_of(data).values())
     assert {*data.unlabelled["id"]} == {"stage1_train/n4", "stage1_train/n5", "stage1_test/x"}
@@ -92,3 +93,9 @@ def test_a_folder_for_each_photo_and_a_file_for_each_object(tmp_path):
 def test_folders_of_masks_that_are_no_objects_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"n0/masks has 2 masks that are not of single objects, .*; join them"):
         load(nuclei(tmp_path, masks=(CAR, BOTH)))
+
+
+def test_masks_that_are_called_as_classes_are_no_objects(tmp_path):
+    nuclei(tmp_path, name="car{number}.png")
+    with pytest.raises(DataError, match="several masks called 'car', as of classes; join those of a photo"):
+        load(tmp_path)

@@ -1,9 +1,13 @@
 """A folder for each photo, with a folder of masks beside that of the photo, one for each object in it."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 from prevmatch.data.found import Found, in_parts
 from prevmatch.data.joining import joined
+from prevmatch.data.lists import first_five
+from prevmatch.data.pairing import ADDED
 from prevmatch.data.parts import part_in_words
 from prevmatch.data.readers.folders import IMAGES, MASKS, classes_beside
 from prevmatch.data.walking import walk
@@ -14,7 +18,8 @@ from prevmatch.progress import progress
 def read(folder: Path) -> Found | None:
     """Join the masks of each photo, as in the nuclei of the Data Science Bowl 2018: ID/images/ID.png, ID/masks/*.png.
 
-    A folder without masks has an unlabelled photo. Raises DataError for masks that are not of single objects.
+    A folder without masks has an unlabelled photo. Raises DataError for masks that are not of single objects, or are
+    called alike in several folders, as those of classes are.
     """
     walked = walk(folder)
     photos, masks = dict[Path, list[Path]](), dict[Path, list[Path]]()
@@ -26,6 +31,12 @@ def read(folder: Path) -> Found | None:
         return None
     if all(len(files) == 1 for files in masks.values()):
         return None
+    words = Counter(word for files in masks.values() for word in {*map(_word, files)} - {""})
+    if alike := [word for word, count in words.items() if count > 1]:
+        raise DataError(
+            f"{folder} has photos with several masks called {first_five(alike)}, as of classes; join those of a photo "
+            "into one mask of class ids"
+        )
     cells = {}
     for place, files in progress(masks.items(), desc="join masks", unit="photo", leave=False, delay=2):
         if (cell := joined(files)) is None:
@@ -44,3 +55,8 @@ def read(folder: Path) -> Found | None:
         notes=[*walked.notes(), f"the masks of {len(masks)} photos, one for each object, are joined into one each"],
         **classes_beside(folder, "images/ and masks/ in a folder for each photo"),
     )
+
+
+def _word(mask: Path) -> str:
+    """What a mask's name says besides a number and that it is a mask."""
+    return re.sub(ADDED, "", re.sub(r"[\W\d_]+$", "", mask.stem), flags=re.IGNORECASE)
