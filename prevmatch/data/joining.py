@@ -20,14 +20,15 @@ def joined(paths: Sequence[Path]) -> dict | None:
     None where the masks are not of single objects: they hold other values than 0 and a second one, differ in size, or
     overlap. Raises DataError for a file that is no mask.
     """
-    masks = [stored_mask({"id": path.stem, "mask": file_cell(path)}).numbers() for path in paths]
-    numbers = [mask for mask in masks if mask is not None]
-    if len({mask.shape for mask in numbers}) != 1 or len(numbers) < len(masks):
-        return None
-    values = {value for mask in numbers for value in np.unique(mask).tolist()}
-    inside = np.sum([mask > 0 for mask in numbers], axis=0)
-    if len(values - {0}) > 1 or (inside > 1).sum() > OVERLAP * (inside > 0).sum():
+    count, values = np.zeros((), dtype=np.uint16), {0}
+    for path in paths:  # one at a time: a photo may have hundreds
+        mask = stored_mask({"id": path.stem, "mask": file_cell(path)}).numbers()
+        if mask is None or count.shape not in ((), mask.shape):
+            return None
+        values.update(np.unique(mask).tolist())
+        count = count + (mask > 0)
+    if len(values) > 2 or (count > 1).sum() > OVERLAP * (count > 0).sum():
         return None
     file = io.BytesIO()
-    Image.fromarray(((inside > 0) * max(values)).astype(np.uint8)).save(file, format="PNG")
+    Image.fromarray(((count > 0) * max(values)).astype(np.uint8)).save(file, format="PNG")
     return {"path": None, "bytes": file.getvalue()}

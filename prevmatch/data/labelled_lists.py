@@ -18,10 +18,14 @@ from prevmatch.data.texts import read_text
 def unlabel(folder: Path, found: Found) -> Found:
     """The same photos, without the masks of those that an `unlabeled.txt` in the folder lists, and of those to learn
     from that a `labeled.txt` does not; what was done is noted."""
+    paths = [path for path in files_of_lists(folder, ()) if path.suffix.lower() in (".txt", ".lst", ".csv")]
+    paths = [path for path in paths if LABELLED.fullmatch(path.stem) or UNLABELLED.fullmatch(path.stem)]
+    if not paths:
+        return found
     spelled = by_spelling([name for rows in found.parts.values() for name in rows["id"]])
     lists: tuple[dict[str, set[str]], dict[str, set[str]]] = ({}, {})
     notes = list(found.notes)
-    for path in (path for path in files_of_lists(folder, spelled) if path.suffix.lower() in (".txt", ".lst", ".csv")):
+    for path in paths:
         for names, kind in zip(lists, (LABELLED, UNLABELLED), strict=True):
             if kind.fullmatch(path.stem):
                 lines = read_text(path, what="list").splitlines()

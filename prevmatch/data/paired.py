@@ -36,7 +36,8 @@ def pair_files(images: Mapping[str, Path], masks: Mapping[str, Path], *, where: 
     cells = {name: file_cell(masks[mask]) for name, mask in pairs.mask_of.items()}
     others = defaultdict(list)
     for name, owner in second_masks([*images, *pairs.orphans], pairs.mask_of).items():
-        others[owner].append(name)
+        if files[name].parent == masks[pairs.mask_of[owner]].parent:  # else it is a photo that is called so
+            others[owner].append(name)
     for owner, names in others.items():
         whole = joined([masks[pairs.mask_of[owner]], *(files[name] for name in names)])
         if whole is None:

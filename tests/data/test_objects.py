@@ -73,6 +73,13 @@ def test_numbered_masks_that_overlap_are_refused(tmp_path):
         load(tmp_path)
 
 
+def test_photo_that_is_called_as_a_second_mask_stays_a_photo(tmp_path):
+    exports.plain(tmp_path)
+    exports.photos(tmp_path / "images", 1, first=9)
+    (tmp_path / "images/p9.jpg").rename(tmp_path / "images/p0_label_2.jpg")
+    assert "p0_label_2" in load(tmp_path).unlabelled["id"]
+
+
 def nuclei(folder, count=6, masks=(CAR, TREE), name="{photo}-{number}.png"):
     for i in range(count):
         exports.photos(folder / f"stage1_train/n{i}/images", 1, first=i)
